@@ -1,0 +1,125 @@
+"""micrograd_scratch: write scalars, see every derivative, watch the matrix equations fall out.
+
+    from micrograd_scratch import Value, MLP, exp, compile, draw
+
+The engine loads at once and needs only the standard library; whatever needs NumPy or graphviz
+loads when its name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .engine import (
+    AnomalyError,
+    Constant,
+    Value,
+    detect_anomaly,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    no_grad,
+    recompute,
+)
+from .functions import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    ceil,
+    clip,
+    copysign,
+    cosh,
+    elu,
+    erf,
+    erfc,
+    exp2,
+    expm1,
+    floor,
+    floor_divide,
+    fmod,
+    gelu,
+    gelu_tanh,
+    hardtanh,
+    hypot,
+    leaky_relu,
+    log1p,
+    log2,
+    log10,
+    log_softmax,
+    logaddexp,
+    logit,
+    logsigmoid,
+    logsumexp,
+    mish,
+    relu6,
+    remainder,
+    selu,
+    silu,
+    sinh,
+    softmax,
+    softplus,
+    softsign,
+    square,
+    step,
+    tan,
+    trunc,
+)
+from .operations import (
+    cos,
+    detach,
+    dot,
+    exp,
+    log,
+    maximum,
+    minimum,
+    operation,
+    relu,
+    sigmoid,
+    sign,
+    sin,
+    sqrt,
+    take,
+    tanh,
+    total,
+    where,
+)
+
+if TYPE_CHECKING:
+    from . import comparison, data, finite_difference, losses, nn, optim
+    from .nn import MLP, Layer, Module, Neuron
+
+__version__ = "0.1.0"
+
+# What loads when it is first asked for: name -> the module that has it ("" for a module itself).
+_LATER = {
+    **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
+    **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
+}
+_NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
+
+__all__ = [  # noqa: PLE0604
+    *(name for name in globals() if not name.startswith("_") and name not in _NOT_STARRED),
+    *(name for name in _LATER if name not in _NOT_STARRED),
+]
+for _name in ("annotations", "import_module", "TYPE_CHECKING", "Any"):
+    __all__.remove(_name)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LATER[name] or name}", __name__)
+    answer = getattr(module, name) if _LATER[name] else module
+    globals()[name] = answer
+    return answer
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,0 +1,430 @@
+"""The operations: what each one computes, and how it differentiates - one row apiece.
+
+A row is a public function. It takes floats and gives a float; it takes anything that carries
+operations further (a `Value`, an array, a `Symbol`) and gives one of those. Its rule, `partials`, is
+written once in plain arithmetic, `(y, *xs) -> (dy/dx1, dy/dx2, ...)`, so that the same line yields
+numbers, a graph that can be differentiated again, array code and source text.
+
+This file holds the constructor, the two small carriers that rules need, and the core rows. What it
+leaves out: the graph and the chain rule (engine.py) and the rarer functions (functions.py), which
+are made by the same constructor - and so are yours:
+
+    cube = operation("cube", lambda x: x * x * x, lambda y, x: (3 * x * x,))
+
+The vocabulary of every row: `y` is the answer, `x` (or `a, b`) the arguments.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property, reduce
+from math import copysign, inf, nan
+from typing import Any, NamedTuple
+
+Domain = tuple[float, float] | tuple[tuple[float, float], ...]
+
+
+class Operation:
+    """One operation: a name, its value on floats, and its partial derivatives.
+
+    name      what drawings and messages call it; operators are named by their symbol
+    value     floats -> float; it may raise ArithmeticError or ValueError where Python does
+    partials  (y, *xs) -> one partial per argument, using only rows and `+ - * /`; `None` means
+              that y does not depend on that argument, so nothing is propagated (0.0 is a number,
+              and 0.0 * inf is nan)
+    limit     the IEEE value where Python raises: a number, or a function of the arguments
+    array     the value on NumPy arrays: a function, or the name of NumPy's (default: `name`)
+    domain    where tests sample arguments: (low, high), or one such pair per argument
+    kinks     arguments at which there is no derivative, for tests to keep away from
+    """
+
+    def __init__(
+        self,
+        name: str,
+        value: Callable[..., float],
+        partials: Callable[..., tuple[Any, ...]],
+        *,
+        limit: float | Callable[..., float] = nan,
+        array: str | Callable[..., Any] | None = None,
+        domain: Domain = (-3.0, 3.0),
+        kinks: tuple[float, ...] = (),
+    ) -> None:
+        self.name, self.value, self.partials, self.limit = name, value, partials, limit
+        self.array, self.domain, self.kinks = array or name, domain, kinks
+        code = partials.__code__
+        self.arity: int | None = None if code.co_flags & 4 else code.co_argcount - 1  # 4: *xs
+        self.__module__ = sys._getframe(1).f_globals["__name__"]  # where pickle looks for it
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+    def __reduce__(self) -> str:
+        for variable, row in vars(sys.modules[self.__module__]).items():
+            if row is self:
+                return variable  # pickled by name, as functions are
+        raise TypeError(
+            f"cannot pickle operation {self.name!r}: assign it at the top level of a module"
+        )
+
+    def __call__(self, *xs: Any) -> Any:
+        """The operation as a function: of floats, Values, arrays, or whatever carries it."""
+        for x in xs:
+            if type(x) is not float:
+                break
+        else:
+            return self.number(*xs)
+        for x in xs:
+            carry = getattr(x, "__operation__", None)
+            if carry is not None:
+                return carry(self, xs)
+        if any(getattr(x, "ndim", 0) for x in xs):
+            return self.on_arrays(*xs)
+        return self.number(*map(as_float, xs))
+
+    def number(self, *xs: float) -> float:
+        """The value on floats, total: where Python raises, the IEEE limit."""
+        try:
+            return self.value(*xs)
+        except (ArithmeticError, ValueError):
+            return self.limit(*xs) if callable(self.limit) else self.limit
+
+    def slopes(self, y: float, *xs: float) -> tuple[Any, ...]:
+        """The partials on floats, total: if the rule raises, it runs once more on `Total`."""
+        try:
+            return self.partials(y, *xs)
+        except (ArithmeticError, ValueError):
+            slopes = self.partials(Total(y), *map(Total, xs))
+            return tuple(None if slope is None else float(slope) for slope in slopes)
+
+    @cached_property
+    def on_arrays(self) -> Callable[..., Any]:
+        """The value on NumPy arrays."""
+        if callable(self.array):
+            return self.array
+        import numpy
+
+        if hasattr(numpy, self.array):
+            return getattr(numpy, self.array)
+        # NumPy does not have it: the scalar function on every element, about 0.1 us each
+        by_element = numpy.frompyfunc(self.number, self.arity or 1, 1)
+        return lambda *xs: by_element(*xs).astype(float)
+
+    @cached_property
+    def selective(self) -> bool:
+        """Whether a partial can be None, so that backward must ask before it visits a parent."""
+        xs = [Symbol(f"x{i}") for i in range(5 if self.arity is None else self.arity)]
+        try:
+            slopes = self.partials(Symbol("y"), *xs)
+        except TypeError:  # a rule that reads its argument as a number cannot say beforehand
+            return True
+        return any(slope is None or isinstance(slope, Conditional) for slope in slopes)
+
+
+operation = Operation  # the constructor as rows write it
+
+
+def as_float(x: Any) -> float:
+    """float(x) for anything that is one real number; TypeError with advice for the rest."""
+    is_complex = getattr(getattr(x, "dtype", None), "kind", "") == "c"
+    if getattr(x, "ndim", 0) or is_complex or not hasattr(x, "__float__"):
+        what = f"an array of shape {x.shape}" if getattr(x, "ndim", 0) else repr(x)
+        mend = _ADVICE.get(type(x).__name__, "pass real numbers, one by one")
+        raise TypeError(f"expected one real number, got {what}: {mend}")
+    try:
+        return float(x)
+    except OverflowError:
+        raise OverflowError(
+            f"an int of {x.bit_length()} bits is too large for a float: scale it down first"
+        ) from None
+
+
+_ADVICE = {
+    "str": "convert it with float(...)",
+    "bytes": "convert it with float(...)",
+    "complex": "use its .real and .imag",
+    "NoneType": "was a return statement forgotten?",
+    "ndarray": "make a Value of each element",
+}
+
+
+# ---------------------------------------------------------------- what rules are computed with
+class Total(float):
+    """A float whose `/` never raises: the second try of a rule that met a division by zero."""
+
+    __slots__ = ()
+    # fmt: off
+    def __add__(self, other: float) -> Total: return Total(float(self) + other)
+    def __sub__(self, other: float) -> Total: return Total(float(self) - other)
+    def __mul__(self, other: float) -> Total: return Total(float(self) * other)
+    def __neg__(self) -> Total: return Total(-float(self))
+    def __truediv__(self, other: float) -> Total: return Total(divide(float(self), float(other)))
+    def __rsub__(self, other: float) -> Total: return Total(other - float(self))
+    def __rtruediv__(self, other: float) -> Total: return Total(divide(float(other), float(self)))
+    # fmt: on
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __operation__(self, row: Operation, xs: Sequence[float]) -> Any:
+        answer = row.number(*map(float, xs))
+        return Total(answer) if isinstance(answer, float) else answer
+
+
+class Symbol:
+    """A name that rules compute with: `str(exp(Symbol("x")) * 2)` is `"(exp(x) * 2)"`."""
+
+    __slots__ = ("text", "row", "args")
+
+    def __init__(self, text: str, row: Operation | None = None, args: Sequence[Any] = ()) -> None:
+        self.text, self.row, self.args = text, row, tuple(args)
+
+    def __operation__(self, row: Operation, xs: Sequence[Any]) -> Symbol:
+        if row.name.isidentifier():
+            return Symbol(f"{row.name}({', '.join(map(str, xs))})", row, xs)  # exp(x)
+        return Symbol(f"({xs[0]} {row.name} {xs[1]})", row, xs)  # (a + b)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __bool__(self) -> bool:
+        raise TypeError("a rule cannot branch on its argument: use where(), or a comparison as 0/1")
+
+    # fmt: off
+    def __add__(self, other: Any) -> Symbol: return add(self, other)
+    def __sub__(self, other: Any) -> Symbol: return subtract(self, other)
+    def __mul__(self, other: Any) -> Symbol: return multiply(self, other)
+    def __truediv__(self, other: Any) -> Symbol: return divide(self, other)
+    def __radd__(self, other: Any) -> Symbol: return add(other, self)
+    def __rsub__(self, other: Any) -> Symbol: return subtract(other, self)
+    def __rmul__(self, other: Any) -> Symbol: return multiply(other, self)
+    def __rtruediv__(self, other: Any) -> Symbol: return divide(other, self)
+    def __neg__(self) -> Symbol: return negative(self)
+    def __lt__(self, other: Any) -> Symbol: return less(self, other)
+    def __le__(self, other: Any) -> Symbol: return less_equal(self, other)
+    def __gt__(self, other: Any) -> Symbol: return greater(self, other)
+    def __ge__(self, other: Any) -> Symbol: return greater_equal(self, other)
+    def __eq__(self, other: Any) -> Symbol: return equal(self, other)  # type: ignore[override]
+    def __ne__(self, other: Any) -> Symbol: return not_equal(self, other)  # type: ignore[override]
+    # fmt: on
+    __hash__ = object.__hash__
+
+
+class Conditional(NamedTuple):
+    """A partial that exists where `condition` is true, and is None elsewhere."""
+
+    condition: Any
+    partial: Any
+
+
+def only_if(condition: Any, partial: Any) -> Any:
+    """`partial` where the condition holds, None (no dependence) where it does not."""
+    if hasattr(condition, "__operation__") or getattr(condition, "ndim", 0):
+        return Conditional(condition, partial)
+    return partial if condition else None
+
+
+# ---------------------------------------------------------------- the table
+def _power_limit(a: float, b: float) -> float:
+    """math.pow where it raises: 0 to a negative power, overflow, or a negative base's root."""
+    if a != 0.0 and b != math.floor(b):
+        return nan if a < 0.0 else inf
+    odd = math.fmod(b, 2.0) != 0.0
+    return copysign(inf, a) if odd else inf
+
+
+def _dot(*operands: float) -> float:
+    n = len(operands) // 2
+    products = zip(operands[:n], operands[n:], strict=False)  # a bias is left over at the end
+    if len(operands) % 2:
+        y = operands[-1]
+    elif n:
+        w, x = next(products)
+        y = w * x
+    else:
+        return 0.0
+    for w, x in products:
+        y += w * x
+    return y
+
+
+def _dot_partials(y: Any, *operands: Any) -> tuple[Any, ...]:
+    n = len(operands) // 2
+    return operands[n : 2 * n] + operands[:n] + (1.0,) * (len(operands) % 2)
+
+
+def _total(*xs: float) -> float:
+    y = 0.0
+    for x in xs:
+        y += x
+    return y
+
+
+def _largest(*xs: float) -> float:
+    y = xs[0]
+    for x in xs:
+        if x > y or x != x:
+            y = x
+    return y
+
+
+def _smallest(*xs: float) -> float:
+    return -_largest(*(-x for x in xs))
+
+
+def _share_of_ties(y: Any, *xs: Any) -> tuple[Any, ...]:
+    ties = [x == y for x in xs]
+    count = total_of(*ties)
+    return tuple(tie / count for tie in ties)
+
+
+def _taken(index: float, *values: float) -> float:
+    return values[checked_index(index, len(values))]
+
+
+def _taken_array(index: Any, values: Sequence[Any]) -> Any:
+    y = values[0]
+    for i in range(1, len(values)):
+        y = where(index == i, values[i], y)
+    return y
+
+
+def checked_index(index: float, bound: int, name: str = "index") -> int:
+    """`index` as an int in range(bound); IndexError naming it and the bound otherwise."""
+    if not (0 <= index < bound and index == int(index)):
+        raise IndexError(f"{name} {index:g} is not one of the integers 0 to {bound - 1}")
+    return int(index)
+
+
+def _sigmoid(x: float) -> float:
+    if x >= 0.0:
+        return 1.0 / (1.0 + math.exp(-x))
+    t = math.exp(x)
+    return t / (1.0 + t)
+
+
+def _sigmoid_array(x: Any) -> Any:
+    t = exp(-absolute(x))  # never overflows, keeps both tails
+    return where(x >= 0, 1.0, t) / (1.0 + t)
+
+
+def _sigmoid_partials(y: Any, x: Any) -> tuple[Any]:
+    t = exp(-absolute(x))
+    return (t / ((1.0 + t) * (1.0 + t)),)  # y * (1 - y) with its tails
+
+
+def _tanh_partials(y: Any, x: Any) -> tuple[Any]:
+    t = exp(-2.0 * absolute(x))
+    return (4.0 * t / ((1.0 + t) * (1.0 + t)),)  # 1 - y * y with its tails
+
+
+def _rounded(f: Callable[[float], int]) -> Callable[[float], float]:
+    return lambda x: copysign(float(f(x)), x)  # ceil(-0.5) is -0.0
+
+
+# fmt: off
+add            = operation("+",  operator.add,     lambda y, a, b: (1.0, 1.0),           array="add")
+subtract       = operation("-",  operator.sub,     lambda y, a, b: (1.0, -1.0),          array="subtract")
+multiply       = operation("*",  operator.mul,     lambda y, a, b: (b, a),               array="multiply")
+divide         = operation("/",  operator.truediv, lambda y, a, b: (1.0 / b, -y / b),    array="divide",
+                           limit=lambda a, b: a * copysign(inf, b), domain=((-3, 3), (0.5, 3)))
+negative       = operation("neg", operator.neg,    lambda y, x: (-1.0,),                 array="negative")
+power          = operation("**", math.pow,         lambda y, a, b: (_power_slope(a, b), _power_exponent_slope(y, a, b)),
+                           array="power", limit=_power_limit, domain=((0.5, 3), (-2, 2)))
+constant_power = operation("**", math.pow,         lambda y, a, b: (_power_slope(a, b), None),
+                           array="power", limit=_power_limit, domain=((0.5, 3), (-2, 2)))
+
+less           = operation("<",  operator.lt,      lambda y, a, b: (None, None),         array="less")
+less_equal     = operation("<=", operator.le,      lambda y, a, b: (None, None),         array="less_equal")
+greater        = operation(">",  operator.gt,      lambda y, a, b: (None, None),         array="greater")
+greater_equal  = operation(">=", operator.ge,      lambda y, a, b: (None, None),         array="greater_equal")
+equal          = operation("==", operator.eq,      lambda y, a, b: (None, None),         array="equal")
+not_equal      = operation("!=", operator.ne,      lambda y, a, b: (None, None),         array="not_equal")
+where          = operation("where", lambda c, a, b: a if c else b,
+                           lambda y, c, a, b: (None, only_if(c != 0, 1.0), only_if(c == 0, 1.0)))
+detach         = operation("detach", float,        lambda y, x: (None,),                 array="positive")
+
+exp            = operation("exp",  math.exp,       lambda y, x: (y,),        limit=inf)
+log            = operation("log",  math.log,       lambda y, x: (where(x < 0, nan, 1.0 / x),),
+                           limit=lambda x: -inf if x == 0 else nan, domain=(0.1, 5))
+sqrt           = operation("sqrt", math.sqrt,      lambda y, x: (0.5 / y,),  domain=(0.1, 5))
+sin            = operation("sin",  math.sin,       lambda y, x: (cos(x),))
+cos            = operation("cos",  math.cos,       lambda y, x: (-sin(x),))
+tanh           = operation("tanh", math.tanh,      _tanh_partials)
+sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        array=_sigmoid_array)
+relu           = operation("relu", lambda x: 0.0 if x <= 0 else x, lambda y, x: (x > 0,), kinks=(0,),
+                           array=lambda x: maximum_of_two(x, 0.0))
+sign           = operation("sign", lambda x: copysign(1.0, x) if x else x, lambda y, x: (None,), kinks=(0,))
+absolute       = operation("abs",  math.fabs,      lambda y, x: (sign(x),),  kinks=(0,))
+
+maximum_of_two = operation("maximum", lambda a, b: a if a > b or a != a else b,
+                           lambda y, a, b: (1.0 - (a < b) - 0.5 * (a == b), 1.0 - (b < a) - 0.5 * (a == b)))
+minimum_of_two = operation("minimum", lambda a, b: a if a < b or a != a else b,
+                           lambda y, a, b: (1.0 - (a > b) - 0.5 * (a == b), 1.0 - (b > a) - 0.5 * (a == b)))
+
+# of any number of arguments; the functions below give them their public form
+dot_of         = operation("dot",   _dot,          _dot_partials,         array=_dot)
+total_of       = operation("total", _total,        lambda y, *xs: (1.0,) * len(xs), array=_total)
+largest_of     = operation("max",   _largest,      _share_of_ties,        array=lambda *xs: reduce(maximum_of_two, xs))
+smallest_of    = operation("min",   _smallest,     _share_of_ties,        array=lambda *xs: reduce(minimum_of_two, xs))
+take_of        = operation("take",  _taken,        array=lambda index, *values: _taken_array(index, values), partials=
+                           lambda y, index, *values: (None, *(only_if(index == i, 1.0) for i in range(len(values)))))
+# fmt: on
+
+
+def _power_slope(a: Any, b: Any) -> Any:
+    return where(b == 0, 0.0, b * power(a, b - 1.0))
+
+
+def _power_exponent_slope(y: Any, a: Any, b: Any) -> Any:
+    return where((a == 0) * (b >= 0), 0.0, y * log(a))  # 0 ** b stays 0, whatever log(0) is
+
+
+# ---------------------------------------------------------------- rows of many, as functions
+def dot(ws: Sequence[Any], xs: Sequence[Any], bias: Any = None) -> Any:
+    """bias + w0*x0 + w1*x1 + ..., added from left to right: one neuron is one `dot`.
+
+    ws and xs have equal lengths (ValueError otherwise); floats, Values or a mixture.
+    """
+    if len(ws) != len(xs):
+        raise ValueError(f"dot needs as many weights as inputs, got {len(ws)} and {len(xs)}")
+    return dot_of(*ws, *xs) if bias is None else dot_of(*ws, *xs, bias)
+
+
+def total(xs: Sequence[Any]) -> Any:
+    """The sum of a sequence, from left to right, as one node."""
+    return total_of(*xs)
+
+
+def maximum(*xs: Any) -> Any:
+    """The largest of two, of several, or of a list; nan if any is nan.
+
+    A tie splits the gradient equally. Where an argument is nan, maximum(a, b) passes the gradient
+    on to both with slope 1, and the maximum of a list or of several passes on nan (as PyTorch).
+    """
+    return _extreme(maximum_of_two, largest_of, xs)
+
+
+def minimum(*xs: Any) -> Any:
+    """The smallest of two, of several, or of a list; ties and nan as in `maximum`."""
+    return _extreme(minimum_of_two, smallest_of, xs)
+
+
+def _extreme(of_two: Operation, of_many: Operation, xs: tuple[Any, ...]) -> Any:
+    if len(xs) == 2:
+        return of_two(*xs)
+    values = xs[0] if len(xs) == 1 and isinstance(xs[0], (list, tuple)) else xs
+    if not values:
+        raise ValueError(f"the {of_two.name} of nothing: give it at least one number")
+    return of_many(*values)
+
+
+def take(values: Sequence[Any], index: Any) -> Any:
+    """values[index], where the index may be a Value - an input of a compiled program, say.
+
+    The other elements get no gradient at all. IndexError, with the index and the bound, if it is
+    out of range or not an integer; negative indices are out of range.
+    """
+    if not hasattr(index, "__operation__"):
+        return values[checked_index(index, len(values))]
+    return take_of(index, *values)
