@@ -222,11 +222,12 @@ def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     """
     try:
         with open(path, "rb") as file:
-            packed = file.read(LIMIT + 1)
+            length = os.fstat(file.fileno()).st_size
+            if length > LIMIT:
+                raise _bad(path, f"is larger than {LIMIT:,} bytes")
+            packed = file.read(length)
     except OSError as error:
         raise _bad(path, f"cannot be read ({error.strerror})") from error
-    if len(packed) > LIMIT:
-        raise _bad(path, f"is larger than {LIMIT:,} bytes")
     start = 4 + 4 * rank  # two zeros, 8 for unsigned bytes, the rank; then 4 bytes for each axis
     header = _unpack(path, packed, start)
     if len(header) < start:

@@ -54,6 +54,12 @@ def slope(theta, time):
     return curvature * (theta - target) + math.sin(time)
 
 
+def arrays_of(state):
+    """The arrays that a rule's state holds."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return [part for part in parts if isinstance(part, np.ndarray)]
+
+
 class Parameter:
     """What `step` needs of a Value, and no more."""
 
@@ -99,8 +105,9 @@ def test_floats_and_arrays_agree(rule, arguments, expected):
     for time in range(50):
         gradient = slope(array, time)
         array, array_state = optimizer.update(array, gradient, array_state)
-        pairs = [optimizer.update(*each) for each in zip(floats, gradient.tolist(), states)]
-        floats, states = map(list, zip(*pairs))
+        each = zip(floats, gradient.tolist(), states, strict=True)
+        pairs = [optimizer.update(*one) for one in each]
+        floats, states = map(list, zip(*pairs, strict=True))
     assert all(type(number) is float for number in floats)
     np.testing.assert_allclose(array, floats, rtol=1e-13, atol=0)
 
@@ -111,22 +118,17 @@ def test_update_reads_its_arguments_and_keeps_none(rule, arguments, expected):
     theta, gradient = np.array(BEGIN), np.array([1.0, -2.0, 0.5])
     state = None
     for _ in range(3):  # the first update makes the state, later ones read it
-        given = [theta, gradient]
-        given += [part for part in state if isinstance(part, np.ndarray)] if isinstance(
-            state, tuple
-        ) else [state] * (state is not None)
+        given = [theta, gradient, *arrays_of(state)]
         before = [array.copy() for array in given]
         for array in given:
             array.flags.writeable = False
         fresh, fresh_state = optimizer.update(theta, gradient, state)
         again, again_state = optimizer.update(theta, gradient, state)
         np.testing.assert_array_equal(fresh, again)
-        kept = fresh_state if isinstance(fresh_state, tuple) else (fresh_state,)
-        for array in given:
-            assert not np.shares_memory(array, fresh)
-            assert not any(np.shares_memory(array, np.asarray(part, float)) for part in kept)
-        for array, old in zip(given, before):
+        for array, old in zip(given, before, strict=True):
             np.testing.assert_array_equal(array, old)
+            for result in [fresh, *arrays_of(fresh_state)]:
+                assert not np.shares_memory(array, result)
         theta, state = fresh, fresh_state
 
 
@@ -138,8 +140,7 @@ def test_float32_stays_float32(rule, arguments, expected):
     for _ in range(2):
         theta, state = optimizer.update(theta, np.ones(3, np.float32), state)
     assert theta.dtype == np.float32
-    parts = state if isinstance(state, tuple) else (state,)
-    assert all(part.dtype == np.float32 for part in parts if isinstance(part, np.ndarray))
+    assert all(array.dtype == np.float32 for array in arrays_of(state))
 
 
 def test_adam_survives_zero_gradients_and_huge_ones():
@@ -157,7 +158,7 @@ def test_step_does_what_update_does(rule, arguments, expected):
     optimizer, parameters = rule(**arguments), [Parameter(data) for data in BEGIN]
     for time in range(50):
         gradient = slope(np.array([each.data for each in parameters]), time)
-        for parameter, number in zip(parameters, gradient.tolist()):
+        for parameter, number in zip(parameters, gradient.tolist(), strict=True):
             parameter.grad = number
         optimizer.step(iter(parameters))
     np.testing.assert_allclose([each.data for each in parameters], expected, rtol=1e-12, atol=0)
