@@ -1,13 +1,13 @@
-"""Derivatives measured from function values alone, and the checker that holds autodiff against them.
+"""Derivatives measured from function values alone, and the checker that tests autodiff by them.
 
-`derivative` and `gradient` nudge the inputs of any function of floats, in five ways; `check` and `check_model`
-compare what reverse mode says with what nudging shows. This file imports nothing of the package (the checker
-fetches `Value` when it runs, only to feed functions that want Values) and knows no rule of differentiation, so
-it cannot share a bug with the engine.
+`derivative` and `gradient` nudge the inputs of any function of floats, in five ways; `check` and
+`check_model` compare what reverse mode says with what nudging shows. This file imports nothing of
+the package (the checker fetches `Value` when it runs, only to feed functions that want Values) and
+knows no rule of differentiation, so it cannot share a bug with the engine.
 
-It leaves out Hessians, functions with several outputs, and adaptive choice of the plain methods' step: it uses
-the textbook step, eps**(1/2), eps**(1/3) or eps**(1/5) times max(1, |x|), which is best where f and its higher
-derivatives are of one size.
+It leaves out Hessians, functions with several outputs, and adaptive choice of the plain methods'
+step: it uses the textbook step, eps**(1/2), eps**(1/3) or eps**(1/5) times max(1, |x|), which is
+best where f and its higher derivatives are of one size.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan
-from typing import Any
+from typing import Any, Self
 
 EPSILON = sys.float_info.epsilon
 
-# The default step of each method, times max(1, |x|). Ridders starts wide and shrinks; the complex step suffers no
-# cancellation, so it may be as small as it likes.
+# The default step of each method, times max(1, |x|). Ridders starts wide and shrinks; the complex
+# step suffers no cancellation, so it may be as small as it likes.
 STEPS = {
     "forward": EPSILON ** (1 / 2),
     "central": EPSILON ** (1 / 3),
@@ -34,14 +34,15 @@ STEPS = {
     "ridders": 0.5,
     "complex": 1e-100,
 }
-RIDDERS_SHRINK = 1.6  # not 2: a function whose period divides h would give the same wrong answer row after row
+# Not 2: a function whose period divides h would give the same wrong answer row after row.
+RIDDERS_SHRINK = 1.6
 RIDDERS_ROWS = 80
 
 
 class Derivative(float):
-    """A float that remembers what it cost: `evaluations` of f, the `step` taken, and the absolute `error`.
+    """A float that remembers its `evaluations` of f, the `step` taken and its absolute `error`.
 
-    `step` is the first one for Ridders; `error` is Ridders' error bar, nan for the methods that have none.
+    For Ridders `step` is the first one, and `error` the error bar; the others have none: nan.
     """
 
     evaluations: int
@@ -50,7 +51,7 @@ class Derivative(float):
 
     def __new__(
         cls, value: float, evaluations: int = 0, step: float = nan, error: float = nan
-    ) -> Derivative:
+    ) -> Self:
         self = super().__new__(cls, value)
         self.evaluations, self.step, self.error = evaluations, step, error
         return self
@@ -74,18 +75,20 @@ def derivative(
     >>> round(slope, 12), slope.evaluations
     (1.0, 4)
 
-    Methods and their evaluations: "forward" (2; a negative step looks to the left), "central" (2), "fourth" (4),
-    "ridders" (2 a row until rounding drowns the error bar; Ridders 1982, Advances in Engineering Software 4(2),
-    75-76; the first step should span a stretch on which f is smooth and not flat) and "complex" (1; Squire and
-    Trapp 1998, SIAM Review 40(1), 110-112; only for analytic f that accept complex numbers, never abs or .real).
-    A `step` of your own is taken as it is, not scaled; either way it is rounded to one that x + step represents.
+    Methods and their evaluations: "forward" (2; a negative step looks to the left), "central" (2),
+    "fourth" (4), "ridders" (1, and 2 a row until rounding drowns the error bar; Ridders 1982,
+    Advances in Engineering Software 4(2), 75-76; the first step should span a stretch on which f is
+    smooth and not flat) and "complex" (1; Squire and Trapp 1998, SIAM Review 40(1), 110-112; only
+    for analytic f that accept complex numbers, never abs or .real). A `step` of your own is taken
+    as it is, not scaled; either way it is rounded to one that x + step represents.
 
     f gets a plain float and returns a number, or a Value, whose `.data` is read. Where it raises an
-    ArithmeticError or ValueError, or turns complex ((-8) ** 0.5), it counts as nan there: Ridders steps back into
-    the domain, the others return nan with a RuntimeWarning. If f raises at every point, its exception is yours.
+    ArithmeticError or ValueError, or turns complex ((-8) ** 0.5), it counts as nan there: Ridders
+    steps back into the domain, the others return nan with a RuntimeWarning. If f raises at every
+    point, its exception is yours.
 
-    Raises ValueError for an unknown method, an x that is not finite, a step that is 0 or vanishes beside x;
-    TypeError if f returns something else than a number, or cannot do the complex step.
+    Raises ValueError for an unknown method, an x that is not finite, a step that is 0 or vanishes
+    beside x; TypeError if f returns something else than a number, or cannot do the complex step.
     """
     probe = _Probe(lambda index, value: f(value))
     return _finish(probe, [_differentiate(probe, 0, _number(x, "x"), method, step)])[0]
@@ -96,8 +99,8 @@ def gradient(
 ) -> Gradient:
     """The partial derivatives of f(*xs), one for each of xs; otherwise as `derivative`.
 
-    A function of one list goes in as `lambda *xs: f(xs)`. Evaluations for n inputs: n + 1 forward, 2n central, 4n
-    fourth, n complex.
+    A function of one list goes in as `lambda *xs: f(xs)`. Evaluations for n inputs: n + 1 forward,
+    2n central, 4n fourth, n complex.
 
     >>> gradient(lambda a, b: a * b, [2.0, 3.0], method="forward").evaluations
     3
@@ -108,11 +111,11 @@ def gradient(
     return _finish(probe, slopes)
 
 
-# -- The five methods ----------------------------------------------------------------------------------------------
+# -- The five methods ------------------------------------------------------------------------------
 
 
 class _Probe:
-    """f with input `index` moved to `value`: floats in, floats out, evaluations counted, trouble remembered."""
+    """f with input `index` moved to `value`, as a float; counts evaluations, remembers failures."""
 
     def __init__(self, f: Callable[[int, Any], Any]) -> None:
         self.f = f
@@ -162,14 +165,14 @@ def _differentiate(
     elif method == "fourth":
         slope = (4 * _central(f, x, h) - _central(f, x, 2 * h)) / 3  # cancels the h**2 term
     elif method == "ridders":
-        slope, error = _ridders(f, x, h)
+        slope, error = _ridders(f, x, h, probe.here(index, x))
     else:
         slope = _complex_step(probe, index, x, h)
     return Derivative(slope, probe.evaluations - before, h, error)
 
 
 def _step(x: float, method: str, step: float | None) -> float:
-    """The step to take: the given one or the best one for the method, such that x + step - x == step."""
+    """The given step, or the method's best, made representable: (x + step) - x == step."""
     if method not in STEPS:
         raise ValueError(f"unknown method {method!r}: use {', '.join(STEPS)}")
     if not isfinite(x):
@@ -192,23 +195,29 @@ def _central(f: Callable[[float], float], x: float, h: float) -> float:
     return (f(above) - f(below)) / (above - below)  # not 2 * h: x - h may have been rounded
 
 
-def _ridders(f: Callable[[float], float], x: float, h: float) -> tuple[float, float]:
-    """Central differences at shrinking steps, extrapolated to step 0; the best entry and its error bar.
+def _ridders(f: Callable[[float], float], x: float, h: float, center: float) -> tuple[float, float]:
+    """Central differences at shrinking steps, extrapolated to 0: the best entry and its error bar.
 
-    Column j of the table cancels the error terms up to h**(2*j). An entry's error is how far it is from its two
-    ancestors, and never less than the rounding of f divided by the step. That floor also says when to stop: once
-    it exceeds the best error so far, smaller steps cannot win.
+    Column j of the table cancels the error terms up to h**(2*j). An entry's error is how far it is
+    from its two ancestors, and never less than the rounding of f divided by the step. That floor
+    also says when to stop: once it exceeds the best error so far, smaller steps cannot win. Steps
+    that lead out of the domain, or that show no change beside f(x), the center, because f is flat
+    out there, start the table anew.
     """
     best, best_error, row = nan, inf, list[float]()
+    size = abs(center) if isfinite(center) else 0.0
+    widest_flat = STEPS["central"] * max(1.0, abs(x))  # what is flat from here on is taken for flat
     for _ in range(RIDDERS_ROWS):
         above, below = x + h, x - h
         if above == below:
             break
         high, low = f(above), f(below)
-        noise = EPSILON * max(abs(high), abs(low)) / abs(h)
+        rounding = EPSILON * max(abs(high), abs(low), size)
+        noise = rounding / abs(h)
         new_row = [(high - low) / (above - below)]
-        if not isfinite(new_row[0]):
-            row = []  # outside the domain: the table starts again with a smaller step
+        flat = abs(high - low) <= rounding and abs(h) > widest_flat
+        if flat or not isfinite(new_row[0]):
+            row = []
         else:
             for j, ancestor in enumerate(row):
                 factor = RIDDERS_SHRINK ** (2 * j + 2)
@@ -235,8 +244,8 @@ def _complex_step(probe: _Probe, index: int, x: float, h: float) -> float:
         return probe(index, complex(x, h), imaginary) / h
     except TypeError as error:
         raise TypeError(
-            f"the complex step needs an f that takes and returns complex numbers (cmath, no abs, no "
-            f"comparison, no Value): {error}; use method='ridders' instead"
+            f"the complex step needs an f that takes and returns complex numbers (cmath, no abs, "
+            f"no comparison, no Value): {error}; use method='ridders' instead"
         ) from error
 
 
@@ -244,12 +253,16 @@ def _number(result: Any, name: str = "f's result") -> float:
     """A float from a number or from anything whose `.data` is one, such as a Value."""
     if isinstance(result, numbers.Real):
         return float(result)
-    if isinstance(result, numbers.Complex):
-        raise ArithmeticError(f"{name} is the complex number {result}")
     data = getattr(result, "data", None)
     if isinstance(data, (int, float)):
         return float(data)
+    if isinstance(result, numbers.Complex):  # (-8) ** 0.5: f has left the real numbers
+        raise _NotReal(f"{name} is the complex number {result}")
     raise TypeError(f"{name} is {_show(result)}: it has to be a number or a Value")
+
+
+class _NotReal(ArithmeticError):
+    """A function of floats answered with a complex number."""
 
 
 def _show(thing: Any) -> str:
@@ -257,10 +270,11 @@ def _show(thing: Any) -> str:
     return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(thing).__name__})"
 
 
-# -- The checker ---------------------------------------------------------------------------------------------------
+# -- The checker -----------------------------------------------------------------------------------
 
 UPSTREAM = 0.7  # check with another upstream gradient than 1, or a rule that drops it goes unseen
-INFORMATIVE = 1e-5  # a finite difference must be this good to convict or acquit by itself
+PRECISE = 1e-6  # relative error at which the first five evaluations suffice
+INFORMATIVE = 1e-5  # relative error beyond which agreement proves little
 SAFETY = 10  # error bars are estimates; believe them times this
 
 
@@ -268,11 +282,12 @@ SAFETY = 10  # error bars are estimates; believe them times this
 class Row:
     """One input of a checked function: both numbers and what to make of them.
 
-    Verdicts that pass: "ok"; "zero" (both are rounding noise); "kink" (the derivatives from left and right
-    differ, and autodiff lies between them); "edge" (f exists on one side only, and autodiff has that side's
-    derivative); "jump" (f is discontinuous here, there is nothing to compare); "unsure" (they agree as far as
-    rounding in f lets a finite difference see, which is not far). Verdicts that fail: "WRONG"; "nan" (f is not
-    finite at or around the point).
+    Verdicts that pass: "ok"; "zero" (autodiff says 0, the finite difference is noise); "kink" (the
+    derivatives from left and right differ, and autodiff lies between); "edge" (f exists on one side
+    only or has a vertical tangent, and autodiff agrees); "jump" (f is discontinuous here, there is
+    nothing to compare); "unsure" (they agree as far as rounding in f lets a finite difference see,
+    which is not far). Verdicts that fail: "WRONG"; "nan" (f is not finite at the point or on both
+    sides of it).
     """
 
     name: str
@@ -289,7 +304,7 @@ class Row:
 
     @property
     def relative_error(self) -> float:
-        """|autodiff - finite difference| / the larger of the two; 0 where they are equal, inf with nan."""
+        """|autodiff - finite difference| / the larger of them; 0 if equal, inf with nan."""
         size = max(abs(self.autodiff), abs(self.finite_difference))
         if self.autodiff == self.finite_difference:
             return 0.0
@@ -315,7 +330,7 @@ class Report:
 
     @property
     def largest_relative_error(self) -> float:
-        """Over the inputs where a finite difference can tell: not at kinks, nor where both are noise."""
+        """Over the inputs where a finite difference can tell: not at kinks, nor for zeros."""
         measured = [row for row in self.rows if row.verdict in ("ok", "WRONG", "nan")]
         return max((row.relative_error for row in measured), default=0.0)
 
@@ -343,13 +358,15 @@ class Report:
 
 
 def check(f: Callable[..., Any], *xs: Any, tolerance: float = 1e-6) -> Report:
-    """Compare the gradient of f, a function of Values, with finite differences at xs (numbers or Values).
+    """Compare the gradient of f, a function of Values, with finite differences at xs.
 
-    The report prints as a table and is true if all inputs passed: |autodiff - finite difference| within
-    `tolerance` times the larger plus ten error bars, or a kink with autodiff's answer between the derivatives
-    from left and right. Values in xs are copied; no `.grad` changes. Nan is reported, not raised.
+    The report prints as a table and is true if all inputs passed: |autodiff - finite difference|
+    within `tolerance` times the larger plus ten error bars, or a kink with autodiff's answer
+    between the derivatives from left and right. Values in xs are copied; no `.grad` changes. Nan is
+    reported, not raised.
 
-    Raises ValueError without xs, or if f gives two answers at one point; TypeError if f gives no number.
+    Raises ValueError without xs, or if f gives two answers at one point; TypeError if f gives no
+    number.
 
     >>> bool(check(lambda x, y: x * y + x, 2.0, 3.0))
     True
@@ -357,7 +374,7 @@ def check(f: Callable[..., Any], *xs: Any, tolerance: float = 1e-6) -> Report:
     from micrograd_scratch.engine import Value
 
     if not xs:
-        raise ValueError("check needs a point, as in check(f, 0.5, 2.0); for a model see check_model")
+        raise ValueError("check needs a point, as in check(f, 0.5, 2.0), or see check_model")
     names = _input_names(f, xs)
     point = [_number(x, name) for x, name in zip(xs, names, strict=True)]
     leaves = [Value(x, label=name) for x, name in zip(point, names, strict=True)]
@@ -382,13 +399,15 @@ def check_model(
     seed: int = 0,
     tolerance: float = 1e-6,
 ) -> Report:
-    """Compare the gradient of `loss()`, which rebuilds the loss from its parameters, with finite differences.
+    """Compare the gradient of `loss()`, which builds the loss anew, with finite differences.
 
-    `check_model(lambda: loss(model), model.parameters())` nudges every parameter (or `sample` of them, drawn with
-    `seed`) through its `.data`, at five to some sixty evaluations each, and puts it back even if loss raises; no
-    `.grad` changes. The report lists the worst parameters first, named by label or index.
+    `check_model(lambda: loss(model), model.parameters())` nudges every parameter (or `sample` of
+    them, drawn with `seed`) through its `.data`, at five evaluations where the loss is smooth and up to 170 where not, and puts
+    it back even if loss raises; no `.grad` changes. The report lists the worst parameters first,
+    named by label or index.
 
-    Raises ValueError for no parameters, one that is not a leaf, or a loss that gives two answers at one point.
+    Raises ValueError for no parameters, one that is not a leaf, or a loss that gives two answers at
+    one point.
     """
     parameters = list(parameters)
     if not parameters:
@@ -420,7 +439,8 @@ def check_model(
         for i in chosen
     )
     rows = _examine_all(probe, answer, inputs, tolerance)
-    rows.sort(key=lambda row: (row.passed, row.verdict in ("ok", "zero"), -row.relative_error))
+    order = ("WRONG", "nan", "unsure", "jump", "edge", "kink", "ok", "zero")
+    rows.sort(key=lambda row: (order.index(row.verdict), -row.relative_error))
     return Report(title, rows, probe.evaluations)
 
 
@@ -437,7 +457,7 @@ def _input_names(f: Callable[..., Any], xs: Sequence[Any]) -> list[str]:
 
 
 def _reverse(answer: Any, leaves: Sequence[Any]) -> list[float]:
-    """The gradient by reverse mode; every .grad in the graph is put back, also those of other leaves."""
+    """The gradient by reverse mode; every `.grad` in the graph is put back, other leaves' too."""
     if not hasattr(answer, "backward"):
         _number(answer)
         return [0.0] * len(leaves)  # f gave a plain number: autodiff sees a constant
@@ -472,6 +492,10 @@ def _examine_all(
         if first != again and not (isnan(first) and isnan(again)):
             raise ValueError(f"f gave {first} and then {again} at one point: fix its randomness")
         slope, error, verdict, note = _examine(probe, index, x, autodiff, tolerance)
+        if isnan(autodiff) and verdict == "WRONG":
+            note = "autodiff gives nan where f is finite"
+        if isnan(slope) and probe.failure is not None:
+            note += f"; f raised {type(probe.failure).__name__}: {probe.failure}"
         rows.append(Row(name, x, autodiff, slope, error, verdict, note))
     return rows
 
@@ -479,49 +503,113 @@ def _examine_all(
 def _examine(
     probe: _Probe, index: int, x: float, autodiff: float, tolerance: float
 ) -> tuple[float, float, str, str]:
-    """Finite difference, its error, verdict and note: five evaluations where f is smooth, more where not."""
-    center = probe.here(index, x)
-    if not (isfinite(center) and isfinite(x)):
-        return nan, inf, "nan", f"f({x:g}) is {center}: there is no derivative"
+    """Finite difference, its error, verdict and note; 5 evaluations where f is smooth, or more."""
 
     def f(value: float) -> float:
         return probe(index, value)
 
-    def slack(slope: float, error: float) -> float:
-        return tolerance * max(abs(autodiff), abs(slope)) + SAFETY * error
+    def agrees() -> bool:
+        slack = tolerance * max(abs(autodiff), abs(slope)) + SAFETY * error
+        return autodiff == slope or abs(autodiff - slope) <= slack < inf
 
-    def agrees(slope: float, error: float) -> bool:
-        return autodiff == slope or abs(autodiff - slope) <= slack(slope, error)
+    center, scale = probe.here(index, x), max(1.0, abs(x))
+    if not (isfinite(center) and isfinite(x)):
+        return nan, inf, "nan", f"f is {center} here: there is no derivative"
+    zoom = _Zoom(f, x, center)
+    slope, error, smooth = zoom.first_look()
+    if smooth and (error <= PRECISE * abs(slope) or slope == autodiff):
+        return slope, error, "ok" if agrees() else "WRONG", ""
 
-    # Quotients from the left, the right and across, at steps h, h/8, h/64 ...; first only two of each.
-    h = STEPS["fourth"] * max(1.0, abs(x))
-    lefts, rights, centrals, noises = list[float](), list[float](), list[float](), list[float]()
+    # f is steep, noisy or not smooth. The second try is for a tiny x beside the edge of the domain.
+    for size in sorted({scale, abs(x)}, reverse=True):
+        candidate, candidate_error = _ridders(f, x, STEPS["ridders"] * size, center)
+        if not error <= candidate_error:
+            slope, error = candidate, candidate_error
+        if agrees():
+            break
+    precise = error <= INFORMATIVE * abs(slope)
+    if not (smooth and precise and agrees()):
+        (left, left_error), (right, right_error) = zoom.limits()
+        middle = left + (right - left) / 2
+        if zoom.kink() and not (agrees() and abs(slope - middle) > 0.1 * abs(right - left)):
+            note = f"kink at {x:g}: left {left:.6g}, right {right:.6g}, autodiff {autodiff:.6g}"
+            # Any slope between the two is a subgradient: compare with the nearest.
+            slope = min(max(autodiff, min(left, right)), max(left, right))
+            error = max(left_error, right_error)
+            return middle, error, "kink" if agrees() else "WRONG", note
+        if zoom.jump() and not precise:
+            return nan, inf, "jump", f"f jumps at {x:g}: there is no derivative to compare"
+        if isnan(left) and isnan(right) and not agrees():
+            return nan, inf, "nan", f"f is not finite on either side of {x:g}"
+        if left == right and math.isinf(left):
+            slope, error = left, 0.0
+            return slope, error, "edge" if agrees() else "WRONG", f"vertical tangent at {x:g}"
+        if isnan(left) != isnan(right) and not agrees():
+            slope, error = (right, right_error) if isnan(left) else (left, left_error)
+            note = f"f exists only to the {'right' if isnan(left) else 'left'} of {x:g}"
+            return slope, error, "edge" if agrees() else "WRONG", note
+    if not agrees():
+        return slope, error, "WRONG", ""
+    if precise or autodiff == 0:
+        return slope, error, "ok" if precise else "zero", ""
+    return slope, error, "unsure", f"rounding in f hides what is below {error:.1e}"
 
-    def look_closer() -> None:
-        step = h / 8 ** len(lefts)
-        above, below = x + step, x - step
-        high, low = f(above), f(below)
-        lefts.append((center - low) / (x - below))
-        rights.append((high - center) / (above - x))
-        centrals.append((high - low) / (above - below))
-        noises.append(EPSILON * max(abs(center), abs(high), abs(low)) / step)
 
-    look_closer()
-    look_closer()
-    slope = centrals[1] + (centrals[1] - centrals[0]) / 63
-    error = abs(slope - centrals[1]) + noises[1]
-    gaps = [right - left for left, right in zip(lefts, rights, strict=True)]
-    bend = abs(gaps[1] + (gaps[1] - gaps[0]) / 7)  # the gap at step 0: nothing for a smooth f
-    steepest = max(map(abs, lefts + rights))
-    if bend <= INFORMATIVE * steepest + SAFETY * noises[1] and error <= INFORMATIVE * abs(slope):
-        return slope, error, "ok" if agrees(slope, error) else "WRONG", ""
+class _Zoom:
+    """f around x: its quotients to the left, to the right and across, at steps h, h/8, h/64, ..."""
 
-    # Not plain: f is steep, noisy, not smooth, or does not depend on x.
-    for first_step in (STEPS["ridders"] * max(1.0, abs(x)), STEPS["ridders"] * abs(x)):
-        if not error <= INFORMATIVE * abs(slope) or bend > 0:
-            candidate, candidate_error = _ridders(f, x, first_step)
-            if candidate_error < error or isnan(error):
-                slope, error = candidate, candidate_error
-    while len(lefts) < 5:
-        look_closer()
-    return slope, error, "WRONG", ""
+    def __init__(self, f: Callable[[float], float], x: float, center: float) -> None:
+        self.f, self.x, self.center = f, x, center
+        self.left, self.right, self.across = list[float](), list[float](), list[float]()
+        self.noise = list[float]()  # what rounding f by half a unit does to a quotient
+
+    def closer(self, levels: int) -> list[float]:
+        """Go to so many levels; the gaps between right and left, 0 in the end where f is smooth."""
+        while len(self.left) < levels:
+            step = STEPS["fourth"] * max(1.0, abs(self.x)) / 8 ** len(self.left)
+            above, below = self.x + step, self.x - step
+            high, low = self.f(above), self.f(below)
+            self.left.append((self.center - low) / (self.x - below))
+            self.right.append((high - self.center) / (above - self.x))
+            self.across.append((high - low) / (above - below))
+            self.noise.append(EPSILON * max(abs(self.center), abs(high), abs(low)) / step)
+        return [right - left for left, right in zip(self.left, self.right, strict=True)]
+
+    def first_look(self) -> tuple[float, float, bool]:
+        """The slope, its error, and whether left and right meet."""
+        wide_gap, near_gap = self.closer(2)
+        wide, near = self.across
+        slope = near + (near - wide) / 63  # their h**2 terms differ by a factor of 64
+        bend = near_gap + (near_gap - wide_gap) / 7  # and the gaps' h terms by 8
+        steepest = max(map(abs, self.left + self.right))
+        smooth = abs(bend) <= INFORMATIVE * steepest + SAFETY * self.noise[1]
+        return slope, abs(slope - near) + self.noise[1], smooth
+
+    def kink(self) -> bool:
+        """Whether the gap stays the same, and above the noise, as the step falls by 64."""
+        *_, wide, near, nearest = self.closer(5)
+        noise, allowed = self.noise[4], 0.01 * abs(nearest) + 4 * self.noise[4]
+        steady = abs(wide - nearest) <= allowed and abs(near - nearest) <= allowed
+        return steady and abs(nearest) > 100 * noise
+
+    def jump(self) -> bool:
+        """Whether a quotient grows as fast as the step falls: then f is not continuous."""
+        return any(7 < self._growth(quotients) < 9 for quotients in (self.left, self.right))
+
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The derivatives from left and right with their errors; infinite if they grow and grow."""
+        self.closer(5)
+        return self._limit(self.left), self._limit(self.right)
+
+    def _limit(self, quotients: list[float]) -> tuple[float, float]:
+        if self._growth(quotients) > 1.5:
+            return math.copysign(inf, quotients[4]), 0.0
+        correction = (quotients[3] - quotients[2]) / 7
+        return quotients[3] + correction, abs(correction) + self.noise[3]
+
+    def _growth(self, quotients: list[float]) -> float:
+        """How much the quotient grows as the step falls by 8; 0 if the other side is steeper."""
+        wide, near, nearest = map(abs, quotients[2:])
+        if wide * near == 0 or any(abs(q) > 2 * nearest for q in (self.left[4], self.right[4])):
+            return 0.0
+        return min(near / wide, nearest / near)
