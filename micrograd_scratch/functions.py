@@ -175,7 +175,7 @@ gelu_tanh   = operation("gelu_tanh", lambda x: _gelu_tanh_array(x), _gelu_tanh_p
 silu        = operation("silu",  lambda x: _silu_array(x), _silu_partials,      array=_silu_array)
 mish        = operation("mish",  lambda x: _mish_array(x), _mish_partials,      array=_mish_array)
 softsign    = operation("softsign", lambda x: x / (1.0 + abs(x)),
-                        lambda y, x: (1.0 / ((1.0 + absolute(x)) * (1.0 + absolute(x))),),
+                        lambda y, x: ((1.0 + 0.0 * y) / ((1.0 + absolute(x)) * (1.0 + absolute(x))),),  # nan if y is
                         array=lambda x: x / (1.0 + absolute(x)))
 relu6       = operation("relu6", lambda x: 0.0 if x <= 0 else 6.0 if x >= 6 else x, lambda y, x: ((x > 0) * (x < 6),),
                         array=lambda x: minimum_of_two(maximum_of_two(x, 0.0), 6.0), kinks=(0, 6), domain=(-3, 9))

@@ -1,8 +1,8 @@
 """Losses: functions of Values (and of floats), one sample at a time.
 
-`score`, `logit` and `logits` are what a network gives, before any sigmoid or softmax: a loss that
-takes logits is exact where the probability itself would round to 0 or 1. Averages over a data set
-are left to whoever sums; `mean_squared_error` averages over one sample's outputs.
+`score`, `logit` and `logits` are what a network gives before any sigmoid or softmax: a loss that
+takes those stays exact where the probability itself would round to 0 or 1. Averaging over samples
+is left to the caller (sum them and divide), to `compile` and to `fit`, which do it for you.
 """
 
 from __future__ import annotations
@@ -10,5 +10,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .functions import log_softmax, softplus
-from .operations import dot, relu, square_of_difference, take, total
+from .functions import log_softmax, softplus, square
+from .operations import dot, relu, take, total
+
+
+def squared_error(prediction: Any, target: Any) -> Any:
+    """(prediction - target)**2; of two lists, the sum over their elements."""
+    if not isinstance(prediction, (list, tuple)):
+        return square(prediction - target)
+    if len(prediction) != len(target):
+        raise ValueError(f"{len(prediction)} predictions do not fit {len(target)} targets")
+    return total([square(p - t) for p, t in zip(prediction, target, strict=True)])
+
+
+def mean_squared_error(prediction: Any, target: Any) -> Any:
+    """The squared error averaged over the elements of one sample's output."""
+    count = len(prediction) if isinstance(prediction, (list, tuple)) else 1
+    if count == 0:
+        raise ValueError("the mean squared error of nothing: give it at least one prediction")
+    return squared_error(prediction, target) / count
+
+
+def binary_cross_entropy(logit: Any, target: Any) -> Any:
+    """-log p(target) where p = sigmoid(logit); target is 0, 1 or a probability between them.
+
+    Written on the logit with softplus(x) = log(1 + exp(x)), which neither overflows nor takes
+    the logarithm of a rounded 0.
+    """
+    return target * softplus(-logit) + (1.0 - target) * softplus(logit)
+
+
+def cross_entropy(logits: Sequence[Any], target: Any) -> Any:
+    """-log softmax(logits)[target].
+
+    target is a class (an int, or a Value when it is an input of a compiled program), or a list of
+    probabilities, one per class. IndexError for a class that is out of range.
+    """
+    log_probabilities = log_softmax(logits)
+    if isinstance(target, (list, tuple)) or getattr(target, "ndim", 0):
+        return -dot(target, log_probabilities)
+    return -take(log_probabilities, target)
+
+
+def hinge(score: Any, target: Any) -> Any:
+    """max(0, 1 - target * score) for target -1 or 1: a margin of 1 costs nothing (Vapnik 1995)."""
+    return relu(1.0 - target * score)
+
+
+def l2(parameters: Sequence[Any]) -> Any:
+    """The sum of squares of the parameters, as one node; multiply by the strength you want."""
+    return dot(parameters, parameters)

@@ -229,7 +229,7 @@ def _power_limit(a: float, b: float) -> float:
     """math.pow where it raises: 0 to a negative power, overflow, or a negative base's root."""
     if a != 0.0 and b != math.floor(b):
         return nan if a < 0.0 else inf
-    odd = math.fmod(b, 2.0) != 0.0
+    odd = abs(math.fmod(b, 2.0)) == 1.0
     return copysign(inf, a) if odd else inf
 
 
@@ -275,7 +275,7 @@ def _smallest(*xs: float) -> float:
 def _share_of_ties(y: Any, *xs: Any) -> tuple[Any, ...]:
     ties = [x == y for x in xs]
     count = total_of(*ties)
-    return tuple(tie / count for tie in ties)
+    return tuple(divide(tie, count) for tie in ties)
 
 
 def _taken(index: float, *values: float) -> float:
@@ -354,7 +354,7 @@ tanh           = operation("tanh", math.tanh,      _tanh_partials)
 sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        array=_sigmoid_array)
 relu           = operation("relu", lambda x: 0.0 if x <= 0 else x, lambda y, x: (x > 0,), kinks=(0,),
                            array=lambda x: maximum_of_two(x, 0.0))
-sign           = operation("sign", lambda x: copysign(1.0, x) if x else x, lambda y, x: (None,), kinks=(0,))
+sign           = operation("sign", lambda x: 1.0 if x > 0 else -1.0 if x < 0 else x, lambda y, x: (None,), kinks=(0,))
 absolute       = operation("abs",  math.fabs,      lambda y, x: (sign(x),),  kinks=(0,))
 
 maximum_of_two = operation("maximum", lambda a, b: a if a > b or a != a else b,

@@ -1,0 +1,252 @@
+"""Networks of Values: Neuron, Layer, MLP.
+
+A neuron is one `dot` and an activation; a layer is a list of neurons on the same inputs; an MLP is
+layers in a row. They run on one sample at a time: `compile` finds the matrices. It leaves out
+losses (losses.py), update rules (optim.py), training (training.py) and free wiring (network.py).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from . import functions, operations
+from .engine import Value, as_value
+from .operations import Operation, as_float, dot
+
+Activation = str | Callable[[Any], Any]
+
+
+class Module:
+    """Anything with parameters. Subclasses give `parameters()`; the rest follows."""
+
+    def parameters(self) -> list[Value]:
+        """Every Value that training changes, in a fixed order."""
+        return []
+
+    def zero_grad(self) -> None:
+        """Set every parameter's gradient to 0."""
+        for p in self.parameters():
+            p.grad = 0.0
+
+
+class Neuron(Module):
+    """activation(b + w0*x0 + w1*x1 + ...). `nonlin=False` is micrograd's word for linear.
+
+    Weights are drawn from `rng` (the module random, or a random.Random of your own) as `init` says:
+    "he" normal with variance 2/nin (He et al. 2015), "xavier" uniform in +-sqrt(6/(nin + nout))
+    (Glorot and Bengio 2010), "uniform" in (-1, 1) as micrograd draws. The bias starts at 0.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nonlin: bool = True,
+        *,
+        activation: Activation = "relu",
+        init: str = "he",
+        rng: Any = random,
+        nout: int = 1,
+    ) -> None:
+        self.activation = activation if nonlin else "linear"
+        self._activate = find_activation(self.activation)
+        draw = initializer(init, nin, nout, rng)
+        self.w = [Value(draw()) for _ in range(nin)]
+        self.b = Value(0.0)
+
+    def __call__(self, x: Sequence[Any]) -> Value:
+        """The neuron's output, a Value, for nin inputs. ValueError if x is of another length."""
+        _check_length("neuron", len(self.w), x)
+        return self._activate(dot(self.w, list(x), self.b))
+
+    def parameters(self) -> list[Value]:
+        return [*self.w, self.b]
+
+    def __repr__(self) -> str:
+        return f"{_title(self.activation)}Neuron({len(self.w)})"
+
+
+class Layer(Module):
+    """nout neurons on the same nin inputs; "softmax" and "log_softmax" act on all of them."""
+
+    def __init__(self, nin: int, nout: int, **options: Any) -> None:
+        _check_count("nin", nin)
+        _check_count("nout", nout)
+        activation = options.get("activation")
+        self._of_layer = _OF_LAYER.get(activation) if isinstance(activation, str) else None
+        if self._of_layer is not None:
+            options["activation"] = "linear"
+        self.neurons = [Neuron(nin, nout=nout, **options) for _ in range(nout)]
+        self.activation = activation if self._of_layer else self.neurons[0].activation
+
+    def __call__(self, x: Sequence[Any]) -> Any:
+        """The outputs, a list of nout Values; one Value if nout is 1."""
+        _check_length("layer", len(self.neurons[0].w), x)
+        xs = [as_value(xi) for xi in x]  # once, so that all neurons share their inputs
+        outputs = [neuron(xs) for neuron in self.neurons]
+        if self._of_layer is not None:
+            outputs = self._of_layer(outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def parameters(self) -> list[Value]:
+        return [p for neuron in self.neurons for p in neuron.parameters()]
+
+    def __repr__(self) -> str:
+        return f"Layer of [{', '.join(map(str, self.neurons))}]"
+
+
+class MLP(Module):
+    """A multilayer perceptron: nin inputs, then layers of the sizes given.
+
+    >>> model = MLP(2, [16, 16, 1], activation="tanh", rng=random.Random(0))
+    >>> len(model.parameters())
+    337
+
+    activation  of every layer but the last: a name ("relu", "sigmoid", "tanh", ...) or a function
+    output      of the last layer: the same, or "softmax" / "log_softmax"
+    init, rng   as in Neuron; parameters are labelled W1[row,column] and b1[row] by layer
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nouts: Sequence[int],
+        activation: Activation = "relu",
+        output: Activation = "linear",
+        init: str = "he",
+        rng: Any = random,
+    ) -> None:
+        if not nouts:
+            raise ValueError("an MLP needs at least one layer: MLP(2, [16, 16, 1])")
+        sizes = [nin, *nouts]
+        last = len(nouts) - 1
+        self.layers = [
+            Layer(
+                sizes[i],
+                sizes[i + 1],
+                activation=output if i == last else activation,
+                init=init,
+                rng=rng,
+            )
+            for i in range(len(nouts))
+        ]
+        for k, layer in enumerate(self.layers, 1):
+            for row, neuron in enumerate(layer.neurons):
+                neuron.b.label = f"b{k}[{row}]"
+                for column, w in enumerate(neuron.w):
+                    w.label = f"W{k}[{row},{column}]"
+
+    def __call__(self, x: Sequence[Any]) -> Any:
+        """One Value, or a list of them when the last layer has several neurons."""
+        _check_length("network", len(self.layers[0].neurons[0].w), x)
+        out: Any = x
+        for i, layer in enumerate(self.layers):
+            out = layer([out] if i and isinstance(out, Value) else out)
+        return out
+
+    def parameters(self) -> list[Value]:
+        return [p for layer in self.layers for p in layer.parameters()]
+
+    def state_dict(self) -> dict[str, list[Any]]:
+        """Weights (nout x nin) and biases (nout) as nested lists, named as nn.Sequential would."""
+        return {
+            name: [[w.data for w in row] for row in rows] if matrix else [b.data for b in rows]
+            for name, rows, matrix in self._named()
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take every parameter from `state` (nested lists, arrays or tensors), all or nothing.
+
+        KeyError for missing or unknown names, ValueError for a shape or a number that does not
+        fit; the model is then unchanged.
+        """
+        named = list(self._named())
+        expected, given = [name for name, _, _ in named], list(state)
+        if set(expected) != set(given):
+            missing = [name for name in expected if name not in given]
+            unknown = [name for name in given if name not in expected]
+            raise KeyError(f"the state does not fit: missing {missing}, unknown {unknown}")
+        numbers: list[float] = []
+        values: list[Value] = []
+        for name, rows, matrix in named:
+            array = state[name].tolist() if hasattr(state[name], "tolist") else state[name]
+            shape, wanted = _shape(array), _shape(rows)
+            if shape != wanted:
+                raise ValueError(f"{name} has shape {shape}, but the model needs {wanted}")
+            values += [v for row in rows for v in row] if matrix else rows
+            numbers += map(as_float, [x for row in array for x in row] if matrix else array)
+        for value, number in zip(values, numbers, strict=True):
+            value.data = number
+
+    def _named(self) -> Iterator[tuple[str, list[Any], bool]]:
+        """("0.weight", rows of Values, True), ("0.bias", Values, False), ("2.weight", ...), ..."""
+        index = 0
+        for layer in self.layers:
+            yield f"{index}.weight", [neuron.w for neuron in layer.neurons], True
+            yield f"{index}.bias", [neuron.b for neuron in layer.neurons], False
+            index += 1 if layer.activation == "linear" else 2  # an activation is a module there
+
+    def __repr__(self) -> str:
+        return f"MLP of [{', '.join(map(str, self.layers))}]"
+
+
+_OF_LAYER = {"softmax": functions.softmax, "log_softmax": functions.log_softmax}
+
+
+def find_activation(activation: Activation) -> Callable[[Any], Any]:
+    """The function of that name (any operation of one argument), or the function itself."""
+    if callable(activation):
+        return activation
+    if activation == "linear":
+        return lambda x: x
+    row = getattr(operations, activation, None) or getattr(functions, activation, None)
+    if not (isinstance(row, Operation) and row.arity == 1):
+        raise ValueError(
+            f"no activation is called {activation!r}: use linear, relu, sigmoid, tanh or another "
+            "operation of one argument, or pass a function"
+        )
+    return row
+
+
+def initializer(init: str, nin: int, nout: int, rng: Any) -> Callable[[], float]:
+    """A function that draws one weight of a layer with nin inputs and nout outputs."""
+    if init == "he":
+        deviation = math.sqrt(2.0 / nin)
+        return lambda: rng.gauss(0.0, deviation)
+    if init == "xavier":
+        bound = math.sqrt(6.0 / (nin + nout))
+        return lambda: rng.uniform(-bound, bound)
+    if init == "uniform":
+        return lambda: rng.uniform(-1.0, 1.0)
+    raise ValueError(f"no initialization is called {init!r}: use 'he', 'xavier' or 'uniform'")
+
+
+def _check_count(name: str, count: int) -> None:
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+
+
+def _check_length(what: str, expected: int, x: Sequence[Any]) -> None:
+    if len(x) != expected:
+        raise ValueError(f"the {what} takes {expected} inputs, got {len(x)}")
+
+
+def _shape(nested: Any) -> tuple[int, ...]:
+    shape: tuple[int, ...] = ()
+    while isinstance(nested, (list, tuple)):
+        shape += (len(nested),)
+        if any(_shape(item) != _shape(nested[0]) for item in nested[1:]):
+            return shape + (-1,)  # ragged: fits nothing
+        if not nested:
+            break
+        nested = nested[0]
+    return shape
+
+
+def _title(activation: Activation) -> str:
+    if activation == "relu":
+        return "ReLU"
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", "Custom")
+    return name.capitalize()
