@@ -414,13 +414,15 @@ def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
     for x, t in zip(xs, tangents, strict=True):
         tangent[x] = tangent.get(x, 0.0) + t
     for node in topological_order(*results):
-        if node.parents and node not in tangent:
+        if node.parents:
             slopes = node.row.slopes(node.data, *[p.data for p in node.parents])
             terms = [
                 slope * tangent[p]
                 for p, slope in zip(node.parents, slopes, strict=True)
                 if slope is not None and p in tangent
             ]
+            if node in tangent:  # an x that is itself computed from others
+                terms.append(tangent[node])
             if terms:
                 tangent[node] = o.total_of.value(*terms)
     answers = [float(tangent.get(result, 0.0)) for result in results]
@@ -581,10 +583,11 @@ def _backward_checked(nodes: Sequence[Value]) -> None:
                     f"{describe(node)} holds {node.data} but is now {now}: call recompute() "
                     "after changing leaves"
                 )
+    reached = set(nodes)
     for node in reversed(nodes):
         _backward([node])
         for p in node.parents:
-            if not math.isfinite(p.grad):
+            if p in reached and not math.isfinite(p.grad):
                 raise AnomalyError(
                     f"the adjoint of {p.label or p.data} became {p.grad} behind {describe(node)}, "
                     f"whose own adjoint is {node.grad}"

@@ -200,7 +200,7 @@ def find_activation(activation: Activation) -> Callable[[Any], Any]:
     if callable(activation):
         return activation
     if activation == "linear":
-        return lambda x: x
+        return linear
     row = getattr(operations, activation, None) or getattr(functions, activation, None)
     if not (isinstance(row, Operation) and row.arity == 1):
         raise ValueError(
@@ -208,6 +208,11 @@ def find_activation(activation: Activation) -> Callable[[Any], Any]:
             "operation of one argument, or pass a function"
         )
     return row
+
+
+def linear(x: Any) -> Any:
+    """x itself: no activation."""
+    return x
 
 
 def initializer(init: str, nin: int, nout: int, rng: Any) -> Callable[[], float]:

@@ -128,8 +128,9 @@ operation = Operation  # the constructor as rows write it
 
 def as_float(x: Any) -> float:
     """float(x) for anything that is one real number; TypeError with advice for the rest."""
-    is_complex = getattr(getattr(x, "dtype", None), "kind", "") == "c"
-    if getattr(x, "ndim", 0) or is_complex or not hasattr(x, "__float__"):
+    kind = getattr(getattr(x, "dtype", None), "kind", "f")  # of a NumPy scalar; torch has none
+    real = hasattr(x, "__float__") and not isinstance(x, (str, bytes)) and kind in "biuf"
+    if getattr(x, "ndim", 0) or not real:
         what = f"an array of shape {x.shape}" if getattr(x, "ndim", 0) else repr(x)
         mend = _ADVICE.get(type(x).__name__, "pass real numbers, one by one")
         raise TypeError(f"expected one real number, got {what}: {mend}")
