@@ -1,0 +1,51 @@
+"""What all tests share: the `slow` marker, reproducible hypothesis, and fresh Python processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import micrograd_scratch
+
+# The package under test, wherever it was imported from (the mutants are imported from a copy).
+ROOT = Path(micrograd_scratch.__file__).parent.parent
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; runs with --slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture
+def run_python():
+    """run_python(code, **environment) -> what the code prints, run in a process of its own."""
+
+    def run(code, **environment):
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        finished = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr[-2000:]
+        return finished.stdout.strip()
+
+    return run
