@@ -93,6 +93,7 @@ from .operations import (
 
 if TYPE_CHECKING:
     from . import comparison, data, finite_difference, losses, nn, optim
+    from .drawing import draw
     from .nn import MLP, Layer, Module, Neuron
 
 __version__ = "0.1.0"
@@ -101,6 +102,7 @@ __version__ = "0.1.0"
 _LATER = {
     **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
     **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
+    "draw": "drawing",
 }
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
 
