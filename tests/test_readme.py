@@ -1,0 +1,338 @@
+"""The README says only what is so: its code runs, its commands exist, its lists are complete.
+
+    python tests/test_readme.py     writes the table of files anew, after files have changed
+
+The commands themselves are run, letter for letter, by .ci/run.
+"""
+
+import ast
+import configparser
+import math
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parents[1]
+PACKAGE = TREE / "micrograd_scratch"
+README = (TREE / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```\n", README, re.DOTALL | re.MULTILINE)
+CODE = re.findall(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE
+)
+ROW = re.compile(r"^\| \[`(\w+(?:/\w+)*\.py)`\].*\n", re.MULTILINE)
+
+
+# ---------------------------------------------------------------- code
+@pytest.mark.parametrize("code, output", CODE, ids=[f"block {i}" for i in range(1, len(CODE) + 1)])
+def test_every_python_block_prints_what_stands_below_it(code, output, run_python):
+    assert run_python(code) == output.strip()
+
+
+def test_the_first_block_sets_the_finite_difference_beside_the_gradient():
+    code, output = CODE[0]
+    assert README.index(code) < 300, "code comes first"
+    for line in output.splitlines()[1:]:
+        _, autodiff, nudged = line.split()
+        assert autodiff != nudged
+        assert float(nudged) == pytest.approx(float(autodiff), rel=1e-9)
+
+
+def test_the_row_that_is_shown_is_the_row_that_runs():
+    shown = " ".join(block_with("exp = operation").split())
+    lines = (PACKAGE / "operations.py").read_text().splitlines()
+    assert shown in [" ".join(line.split()) for line in lines]
+
+
+def test_one_row_and_one_method_line_add_an_operation(tmp_path, run_python):
+    """Both lines go into a copy of the package, where the README says."""
+    copy = tmp_path / "micrograd_scratch"
+    shutil.copytree(PACKAGE, copy)
+    row, method = block_with("cube = operation"), block_with("cube = method")
+    insert(copy / "functions.py", row, before="# fmt: on")
+    insert(copy / "engine.py", method, before="    # fmt: on")
+    answer = run_python(
+        f"""
+        import sys; sys.path.insert(0, {str(tmp_path)!r})
+        from micrograd_scratch import Value, finite_difference, functions, grad, hessian, jvp
+        assert functions.__file__.startswith({str(tmp_path)!r})
+        x = Value(2.0)
+        y = x.cube() + functions.cube(x)
+        y.backward()
+        print(y.data, x.grad, jvp(y, [x], [1.0]), hessian(y, [x])[0][0].data, functions.cube(2.0))
+        print(bool(finite_difference.check(functions.cube, 2.0)))
+        """
+    )
+    assert answer.split() == ["16.0", "24.0", "24.0", "24.0", "8.0", "True"]
+
+
+def block_with(start: str) -> str:
+    (block,) = [body for kind, body in BLOCKS if kind == "text" and body.strip().startswith(start)]
+    return block
+
+
+def insert(path: Path, text: str, before: str) -> None:
+    lines = path.read_text().split("\n")
+    lines.insert(lines.index(before), text.rstrip("\n"))
+    path.write_text("\n".join(lines))
+
+
+# ---------------------------------------------------------------- commands, links, names
+def test_the_commands_name_what_exists(run_python):
+    setup = configparser.ConfigParser()
+    setup.read(TREE / "setup.cfg")
+    extras = set(setup["options.extras_require"])
+    for named in re.findall(r'pip install (?:-e )?"?\.\[([\w,]+)\]', README):
+        assert set(named.split(",")) <= extras
+    for extra in re.findall(r"the extra `(\w+)`", README):
+        assert extra in extras
+    for script in re.findall(r"python ([\w/]+\.py)", README):
+        assert (TREE / script).is_file(), script
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"(?:python -m micrograd_scratch|pytest)\b[^\n`&]*", README)))
+)
+def test_the_commands_take_these_arguments(command):
+    words = shlex.split(command)
+    program, arguments = (words[:3], words[3:]) if words[0] == "python" else (words[:1], words[1:])
+    program = ["-m", "pytest"] if program == ["pytest"] else program[1:]
+    subcommand = [
+        arg for arg in arguments[:1] if not arg.startswith("-") and "pytest" not in program
+    ]
+    command_line = [sys.executable, *program, *subcommand, "--help"]
+    shown = subprocess.run(command_line, capture_output=True, text=True, cwd=TREE)
+    assert shown.returncode == 0, shown.stderr
+    for flag in arguments:
+        assert not flag.startswith("-") or flag.split("=")[0] in shown.stdout, flag
+
+
+def test_links_lead_somewhere():
+    headings = re.findall(r"^#+ (.*)", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert (TREE / target).exists(), target
+    assert "Adding an operation" in headings  # error messages send people there
+
+
+# ---------------------------------------------------------------- the table of files
+def modules() -> list[str]:
+    paths = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
+    return [path for path in paths if not path.endswith("__init__.py")]
+
+
+def test_every_file_is_in_the_table():
+    assert sorted(ROW.findall(README)) == sorted(modules()), "run: python tests/test_readme.py"
+
+
+@pytest.mark.parametrize("row", list(ROW.finditer(README)), ids=lambda row: row[1])
+def test_the_table_says_how_long_a_file_is_and_what_it_does(row):
+    _, _, lines, purpose, _ = (cell.strip() for cell in row[0].split("|"))
+    text = (PACKAGE / row[1]).read_text()
+    assert abs(int(lines) - text.count("\n")) <= max(20, 0.1 * int(lines)), "files grew: " + __doc__
+    assert purpose == purpose_of(text)
+
+
+def purpose_of(text: str) -> str:
+    """The first paragraph of a file's docstring, on one line."""
+    paragraph = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).removesuffix(".")
+
+
+def table(order: list[str]) -> str:
+    rows = []
+    for module in [m for m in order if m in modules()] + sorted(set(modules()) - set(order)):
+        text = (PACKAGE / module).read_text()
+        link = f"[`{module}`](micrograd_scratch/{module})"
+        rows.append(f"| {link} | {round(text.count(chr(10)), -1)} | {purpose_of(text)} |\n")
+    return "".join(rows)
+
+
+def write_table() -> None:
+    heading = "| file | lines | |\n|---|---:|---|\n"
+    before, after = README.split(heading)
+    new = before + heading + table(ROW.findall(after)) + ROW.sub("", after)
+    (TREE / "README.md").write_text(new, encoding="utf-8")
+
+
+# ---------------------------------------------------------------- NumPy
+def ufuncs_listed() -> list[str]:
+    return block_with("absolute add").split()
+
+
+def floating_ufuncs() -> dict[str, object]:
+    """NumPy's own ufuncs of one or two floats with one result, each under its first name."""
+    import numpy as np
+
+    found = {}
+    for thing in vars(np).values():
+        if isinstance(thing, np.ufunc) and thing.signature is None and thing.nout == 1:
+            if "d" * thing.nin + "->d" in thing.types:
+                found[thing.__name__] = thing
+    return found
+
+
+def takes_values(ufunc) -> bool:
+    """Whether it gives Values with the right number and derivative, alone and in arrays."""
+    import numpy as np
+
+    from micrograd_scratch import Value, finite_difference
+
+    for point in ((0.4, 0.7), (1.7, 2.3)):  # inside the domain of each function at least once
+        point = point[: ufunc.nin]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            expected = float(ufunc(*point))
+            if not math.isfinite(expected):
+                continue
+            slopes = finite_difference.gradient(lambda *xs: float(ufunc(*xs)), list(point))
+        for inside_array in (False, True):
+            xs = [Value(x) for x in point]
+            try:
+                if inside_array:
+                    y = ufunc(*(np.array([x], dtype=object) for x in xs))[0]
+                else:
+                    y = ufunc(*xs)
+                y.backward()
+            except (TypeError, AttributeError):
+                return False
+            if not isinstance(y, Value) or y.data != pytest.approx(expected, rel=1e-14):
+                return False
+            if [x.grad for x in xs] != pytest.approx(slopes, rel=1e-6, abs=1e-9):
+                return False
+    return True
+
+
+def test_the_ufuncs_listed_take_values_and_no_others_do():
+    pytest.importorskip("numpy")
+    assert ufuncs_listed() == sorted(n for n, u in floating_ufuncs().items() if takes_values(u))
+
+
+def test_the_array_functions_named_take_values():
+    import numpy as np
+
+    from micrograd_scratch import Value
+
+    numbers, x = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 2.0])
+    W = np.array([[Value(w) for w in row] for row in numbers])
+    section = README.split("## With NumPy")[1].split("```")[0]
+    named = re.findall(r"`np\.(\w+)`", section)
+    assert set(named) >= {"dot", "sum", "mean", "prod", "cumsum", "outer", "einsum"}
+    for name in ["matmul", *named]:
+        arguments = {"dot": [x], "matmul": [x], "outer": [x]}.get(name, [])
+        first = ["ij,j->i"] if name == "einsum" else []
+        arguments = [x] if name == "einsum" else arguments
+        answer = np.ravel(getattr(np, name)(*first, W, *arguments))
+        expected = np.ravel(getattr(np, name)(*first, numbers, *arguments))
+        assert [y.data for y in answer] == pytest.approx(list(expected)), name
+    (W @ x)[0].backward()
+    assert [w.grad for w in W[0]] == [0.5, 2.0]
+
+
+def test_what_is_said_about_comparisons_and_maximum_in_numpy():
+    import numpy as np
+
+    from micrograd_scratch import Value
+
+    assert isinstance(np.float64(1) < Value(2.0), Value)
+    assert (np.array([Value(1.0)]) < 2.0).dtype == bool
+    a, b = Value(1.0), Value(1.0)
+    assert np.maximum(a, b) is a
+
+
+# ---------------------------------------------------------------- micrograd
+def test_the_block_for_users_of_micrograd_prints_the_same_with_micrograd(run_python):
+    pytest.importorskip("micrograd")
+    (example,) = [pair for pair in CODE if "from micrograd." in pair[0]]
+    code = re.sub(r"^from micrograd_scratch.*# (from.*)$", r"\1", example[0], flags=re.MULTILINE)
+    code = code.replace(', init="uniform"', "")
+    assert "micrograd_scratch" not in code
+    assert run_python(code) == example[1].strip()
+
+
+def losses_while_training(Value, MLP) -> list[float]:
+    """Five steps of micrograd's demo, small."""
+    random.seed(1337)
+    X = [[random.uniform(-1, 1), random.uniform(-1, 1)] for _ in range(20)]
+    Y = [1 if x * y > 0 else -1 for x, y in X]
+    model = MLP(2, [4, 4, 1])
+    losses = []
+    for _ in range(5):
+        scores = [model(list(map(Value, x))) for x in X]
+        data_loss = sum((1 + -y * s).relu() for y, s in zip(Y, scores, strict=True)) / len(Y)
+        loss = data_loss + 1e-4 * sum(p * p for p in model.parameters())
+        model.zero_grad()
+        loss.backward()
+        for p in model.parameters():
+            p.data -= 0.1 * p.grad
+        losses.append(loss.data)
+    return losses
+
+
+def test_micrograd_code_trains_alike_with_its_import_changed():
+    theirs = pytest.importorskip("micrograd.nn")
+    from micrograd_scratch import MLP, Value
+
+    expected = losses_while_training(theirs.Value, theirs.MLP)
+    assert expected[-1] < expected[0]
+    nn = {"__name__": "micrograd's nn.py on our Value"}
+    source = Path(theirs.__file__).read_text()
+    exec(source.replace("from micrograd.engine", "from micrograd_scratch.engine"), nn)
+    for ours in (nn["MLP"], partial(MLP, init="uniform")):
+        assert losses_while_training(Value, ours) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_is_said_to_differ_from_micrograd():
+    from micrograd_scratch import Value, detect_anomaly, exp
+
+    a, b = Value(3), Value(3.0)
+    with pytest.raises(TypeError, match="adding an operation"):
+        Value(1.0, (a, b), "+")
+    assert not hasattr(a, "_backward")
+    assert str(a.data) == "3.0"
+    y = a - b
+    assert isinstance(y._prev, tuple) and y._prev == y.parents and y.op == y._op == "-"
+    assert ((a / b).op, (-a).op) == ("/", "neg")
+    assert (a**b).data == 27.0
+    assert isinstance(a == b, Value) and (a == b) and (a == b).data == 1.0 and a is not b
+    assert (Value(1) / 0).data == math.inf
+    with pytest.raises(ArithmeticError), detect_anomaly():
+        Value(1) / 0
+    for lossy in (float, math.exp):
+        with pytest.raises(TypeError, match=r"\.data"):
+            lossy(a)
+    assert exp(a).data == math.exp(3.0)
+
+
+# ---------------------------------------------------------------- limits
+def test_what_is_said_about_limits():
+    import copy
+    import pickle
+
+    from micrograd_scratch import Value, recompute
+
+    x = Value(2.0)
+    y = x * x
+    x.data = 3.0
+    y.backward()
+    assert y.data == 4.0
+    recompute(y)
+    assert y.data == 9.0
+    with pytest.raises(TypeError, match="deepcopy"):
+        pickle.dumps(y)
+    assert pickle.loads(pickle.dumps(x)).data == 3.0
+    assert copy.deepcopy(y).parents[0] is not x
+
+
+if __name__ == "__main__":
+    write_table()
