@@ -18,19 +18,8 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
-def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
-
-
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes minutes; runs with --slow")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+    config.addinivalue_line("markers", 'slow: takes minutes; -m "not slow" leaves it out')
 
 
 @pytest.fixture
