@@ -94,6 +94,7 @@ from .operations import (
 if TYPE_CHECKING:
     from . import comparison, data, finite_difference, losses, nn, optim
     from .drawing import draw
+    from .network_drawing import draw_network
     from .nn import MLP, Layer, Module, Neuron
 
 __version__ = "0.1.0"
@@ -103,6 +104,7 @@ _LATER = {
     **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
     **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
     "draw": "drawing",
+    "draw_network": "network_drawing",
 }
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
 

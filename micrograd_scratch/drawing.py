@@ -27,9 +27,13 @@ BORDERS = {  # how the border tells what a node is: attributes of the node, and 
     "operation": {"color": LINE, "penwidth": "1", "style": "rounded,filled"},
     "input": {"color": "#0f766e", "penwidth": "2", "style": "filled"},
     "parameter": {"color": "#7c3aed", "penwidth": "2", "style": "filled", "peripheries": "2"},
+    "module": {"color": "#7c3aed", "penwidth": "2", "style": "rounded,filled", "peripheries": "2"},
     "constant": {"color": LINE, "penwidth": "1", "style": "dashed,filled"},
 }
 _ADVICE = "limit depth=, collapse neurons and layers with modules=model, or raise max_nodes="
+_ON_THE_EDGES = (
+    "on the edges: local derivatives, which the gradient is multiplied by on its way back"
+)
 T = TypeVar("T")
 _LABEL_OF_PARAMETER = re.compile(r"[Wb]\d+\[\d+(,\d+)?\]")  # as MLP labels them
 
@@ -192,7 +196,7 @@ class Picture:
         for node in self.nodes:
             pale = lit is not None and node not in lit
             style = self._style(node, pale)
-            drawing.node(self.names[node], node_label(self.lines(node), pale), **style)
+            drawing.node(self.names[node], node_label(self.lines(node)), **style)
         for node in self.nodes:
             slopes = local_derivatives(node, derivatives)
             for position, p in enumerate(node.parents):
@@ -228,10 +232,10 @@ class Picture:
                 if p in self.names
             ]
 
-        text = text_tree(self.roots, operands, self._line)
+        text = text_tree(self.roots, operands, self.line)
         return text if self.ran else f"{text}\n(backward has not run from here)"
 
-    def _line(self, node: Value) -> str:
+    def line(self, node: Value) -> str:
         """One node of the text tree: name, operation, number, gradient, source line if known."""
         words = {what: printable(text) for what, text in self.lines(node)}
         name = " = ".join(words[what] for what in ("label", "op") if what in words)
@@ -293,7 +297,7 @@ def blank_drawing() -> Drawing:
     )  # fmt: skip
 
 
-def node_label(lines: Iterable[tuple[str, str]], pale: bool = False) -> str:
+def node_label(lines: Iterable[tuple[str, str]]) -> str:
     """The lines of a node as Graphviz's HTML-like label; `what` gives each line its look."""
     shown = []
     for what, text in lines:
@@ -302,13 +306,12 @@ def node_label(lines: Iterable[tuple[str, str]], pale: bool = False) -> str:
             escaped = f"<B>{escaped}</B>"
         elif what == "op":
             escaped = f'<FONT POINT-SIZE="13">{escaped}</FONT>'
-        elif what in ("data", "grad"):
-            escaped = f'<FONT COLOR="{MUTED}">{what}</FONT> {escaped}'
-        else:
+        elif what == "more":
             escaped = f'<FONT COLOR="{MUTED}">{escaped}</FONT>'
+        else:
+            escaped = f'<FONT COLOR="{MUTED}">{what}</FONT> {escaped}'
         shown.append(escaped)
-    color = f' COLOR="{LINE}"' if pale else ""
-    return f"<<FONT{color}>{'<BR/>'.join(shown)}</FONT>>" if pale else f"<{'<BR/>'.join(shown)}>"
+    return f"<{'<BR/>'.join(shown)}>"
 
 
 def edge_style(slope: Any, derivatives: bool, bright: bool | None = None) -> dict[str, str]:
@@ -362,7 +365,7 @@ def mix(start: str, end: str, share: float) -> str:
 
 
 def legend_label(
-    kinds: Sequence[str], largest: float | None, derivatives: bool, note: str = ""
+    kinds: Sequence[str], largest: float | None, derivatives: bool = False, note: str = ""
 ) -> str:
     """The legend as an HTML-like label: the kinds that occur, the scale of the gradients' colors.
 
@@ -380,12 +383,10 @@ def legend_label(
                 cells.append(f'<TD BGCOLOR="{color}">{number_text(share * largest)}</TD>')
         rows.append(cells)
     if derivatives:
-        text = (
-            "on the edges: local derivatives, which the gradient is multiplied by on its way back"
-        )
-        rows.append([f'<TD COLSPAN="{len(rows[0]) if rows else 1}">{text}</TD>'])
-    if note:
-        rows.append([f'<TD COLSPAN="{len(rows[0]) if rows else 1}">{label_text(note)}</TD>'])
+        note = "\n".join([_ON_THE_EDGES, note]) if note else _ON_THE_EDGES
+    for line in note.splitlines():
+        width = len(rows[0]) if rows else 1
+        rows.append([f'<TD COLSPAN="{width}">{label_text(line, longest=200)}</TD>'])
     table = "".join(f"<TR>{''.join(cells)}</TR>" for cells in rows)
     return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="3" CELLBORDER="0">{table}</TABLE>>'
 

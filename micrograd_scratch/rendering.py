@@ -190,12 +190,12 @@ def _shows(character: str) -> bool:
     return character.isprintable() or joins or unicodedata.category(character) == "Zs"
 
 
-def label_text(text: Any) -> str:
+def label_text(text: Any, longest: int = _LONGEST_LABEL) -> str:
     """Any text for use within an HTML-like label, where it stays text.
 
     Graphviz replaces \\N and the like even there, which graphviz.escape would not know.
     """
-    return html.escape(printable(text)).replace("\\", "\\\\")
+    return html.escape(printable(text, longest)).replace("\\", "\\\\")
 
 
 def number_text(x: Any) -> str:
