@@ -1,0 +1,160 @@
+"""Factor: many dot products on shared tuples are one matrix product.
+
+A dot has a left and a right tuple of cells. Dots are the edges of a bipartite graph between
+different left and different right tuples; in a connected component that is at least half full,
+every left tuple is a row, every right tuple a column, and the dots are the cells of one product.
+Components of equal shape are stacked. Tuples of unequal length are first hosted: one that is a
+piece of a longer tuple (a prefix under a causal mask, the rest of a window at a border) is replaced
+by that longer one, and its partner padded with a zero cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Addresses: the space in the high bits, the cell in the low ones; a hole is -1.
+THETA, INPUTS, FREE, ROWS, LITERAL = range(5)
+SHIFT = 40
+HOLE = -1
+
+
+@dataclass
+class Product:
+    """B stacked products: left (B, R, K) times right (B, C, K), dots at nodes (B, R, C), -1: dead."""
+
+    left: np.ndarray
+    right: np.ndarray
+    nodes: np.ndarray
+
+
+def factor(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> list[Product]:
+    """Products that contain the dots left[i] . right[i] (addresses, (n, K) each) of nodes (n,).
+
+    left and right may have different widths (an index and the values that it takes from).
+    """
+    lefts, i = distinct(left)
+    rights, j = distinct(right)
+    _, first = np.unique(i * len(rights) + j, return_index=True)
+    if len(first) < len(nodes):  # the same dot more than once (with another bias, say)
+        rest = np.setdiff1d(np.arange(len(nodes)), first)
+        again = factor(left[rest], right[rest], nodes[rest])
+        return factor(left[first], right[first], nodes[first]) + again
+    label = _connected(i, j, len(lefts), len(rights))
+    order = np.argsort(label, kind="stable")
+    pieces = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    stacks: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for piece in pieces:
+        rows, r = np.unique(i[piece], return_inverse=True)
+        columns, c = np.unique(j[piece], return_inverse=True)
+        if len(rows) * len(columns) <= 2 * len(piece):
+            grid = np.full((len(rows), len(columns)), -1)
+            grid[r, c] = nodes[piece]
+            found = [(lefts[rows], rights[columns], grid)]
+        else:
+            found = [(left[[m]], right[[m]], nodes[[m], None]) for m in piece]
+        for product in found:
+            stacks.setdefault(product[2].shape, []).append(product)
+    return [Product(*map(np.stack, zip(*stack, strict=True))) for stack in stacks.values()]
+
+
+def distinct(tuples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of (n, K) addresses, in order, and the position of every row among them.
+
+    Cells are ordered by address; tuples of constants, which have none, as they first occur.
+    """
+    key = _hash(tuples)
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    found = tuples[first]
+    if not np.array_equal(found[which], tuples):  # 64 random bits fell together: compare in full
+        found, first, which = np.unique(tuples, axis=0, return_index=True, return_inverse=True)
+    constant = found[0, 0] >> SHIFT == LITERAL
+    order = np.argsort(first) if constant else np.lexsort((found[:, -1], found[:, 0]))
+    place = np.empty(len(order), dtype=int)
+    place[order] = np.arange(len(order))
+    return found[order], place[which.reshape(-1)]
+
+
+def _hash(tuples: np.ndarray) -> np.ndarray:
+    factors = np.random.default_rng(1).integers(1, 2**63, tuples.shape[1], dtype=np.uint64) | 1
+    with np.errstate(over="ignore"):
+        return (tuples.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
+
+
+def _connected(i: np.ndarray, j: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(n,) the number of the connected component of every edge (i, j): its smallest row."""
+    row_label, column_label = np.arange(rows), np.full(columns, rows)
+    while True:
+        np.minimum.at(column_label, j, row_label[i])
+        before = row_label[i]
+        np.minimum.at(row_label, i, column_label[j])
+        row_label = row_label[row_label]  # jump ahead, so that long components take few rounds
+        if np.array_equal(before, row_label[i]):
+            return before
+
+
+def host(
+    left: list[np.ndarray], right: list[np.ndarray], zero: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Tuples of unequal length, bucketed by length, made equal where one is part of another.
+
+    left[b] and right[b] are the (n_b, K_b) tuples of bucket b, K ascending. Returns buckets
+    (left, right, which) where `which` numbers the dots through all buckets in turn.
+    """
+    offsets = np.cumsum([0] + [len(tuples) for tuples in left])
+    which = [np.arange(offsets[b], offsets[b + 1]) for b in range(len(left))]
+    sides = (list(left), list(right))
+    for longer in range(len(left) - 1, 0, -1):
+        if not len(which[longer]):
+            continue
+        width = sides[0][longer].shape[1]
+        guests = []
+        terms, padded_terms = len(which[longer]) * width, len(which[longer]) * width
+        for b in range(longer):
+            free = np.ones(len(which[b]), dtype=bool)
+            for side in (0, 1):
+                inside, start, hosts = _pieces(sides[side][b], sides[side][longer])
+                inside &= free
+                if inside.any():
+                    guests.append((b, side, np.flatnonzero(inside), start, hosts))
+                    free &= ~inside
+                    terms += int(inside.sum()) * sides[side][b].shape[1]
+                    padded_terms += int(inside.sum()) * width
+        if padded_terms > 2.5 * terms:  # more zeros than a causal mask has: not worth it
+            continue
+        for b, side, inside, start, hosts in guests:
+            guest = sides[1 - side][b][inside]
+            padded = np.full((len(inside), width), zero)
+            columns = start[inside, None] + np.arange(guest.shape[1])
+            padded[np.arange(len(padded))[:, None], columns] = guest
+            sides[side][longer] = np.concatenate([sides[side][longer], hosts[inside]])
+            sides[1 - side][longer] = np.concatenate([sides[1 - side][longer], padded])
+            which[longer] = np.concatenate([which[longer], which[b][inside]])
+        for b in {guest[0] for guest in guests}:
+            stay = np.setdiff1d(
+                np.arange(len(which[b])), np.concatenate([g[2] for g in guests if g[0] == b])
+            )
+            which[b] = which[b][stay]
+            for tuples in sides:
+                tuples[b] = tuples[b][stay]
+    return [(x, y, w) for x, y, w in zip(*sides, which, strict=True) if len(w)]
+
+
+def _pieces(short: np.ndarray, long: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each short tuple: is it a piece of a long one, where does it start, and in which."""
+    hosts, _ = distinct(long)
+    width = short.shape[1]
+    inside = np.zeros(len(short), dtype=bool)
+    start = np.zeros(len(short), dtype=int)
+    found = np.zeros((len(short), long.shape[1]), dtype=long.dtype)
+    keys = _hash(short)
+    for offset in range(long.shape[1] - width + 1):
+        piece_keys = _hash(hosts[:, offset : offset + width])
+        order = np.argsort(piece_keys)
+        place = np.minimum(np.searchsorted(piece_keys[order], keys), len(order) - 1)
+        match = order[place]
+        same = (hosts[match, offset : offset + width] == short).all(axis=1) & ~inside
+        inside |= same
+        start[same], found[same] = offset, hosts[match[same]]
+    return inside, start, found

@@ -1,0 +1,117 @@
+"""Fuse: trees of `+` over products become sums of products, so that elementwise code is a `dot`.
+
+    ((b + w0*x0) + w1*x1) + w2*x2   ->   dot([w0, w1, w2], [x0, x1, x2], b)
+    ((a + b) + c) + d               ->   total([a, b, c, d])
+
+Only nodes used once disappear. Nothing is simplified by its value: that would make members of a
+group look different (a one-term sum, a product with 1) before groups have been found.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+
+from ..operations import add, dot_of, multiply, total_of
+from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
+
+# Which factor of a product stands first: weights, then data, then what was computed. A product
+# written x*w among others written w*x must not keep its tuple of weights from being recognized.
+ONE = -1  # stands for a constant 1.0 until the nodes are numbered anew
+_RANK = np.zeros(4, dtype=int)
+_RANK[[PARAMETER, CONSTANT, INPUT, COMPUTED]] = range(4)
+
+
+def fuse(graph: Graph) -> Graph:
+    """The same outputs from fewer nodes."""
+    rows = list(graph.rows)
+    if add not in rows:
+        return graph
+    plus, times = rows.index(add), rows.index(multiply) if multiply in rows else -1
+    for row in (dot_of, total_of):
+        if row not in rows:
+            rows.append(row)
+    dot, total = rows.index(dot_of), rows.index(total_of)
+
+    op, start, operands = graph.op.tolist(), graph.start.tolist(), graph.operands.tolist()
+    once = (graph.uses() == 1).tolist()
+    rank = _RANK[graph.kind].tolist()
+    is_zero = ((graph.kind == CONSTANT) & (graph.data == 0.0)).tolist()
+    # the root of a tree of sums is a sum that is not the single-use operand of another one
+    inner = np.zeros(len(graph), dtype=bool)
+    of_sum = np.repeat(graph.op == plus, np.diff(graph.start))
+    summands = graph.operands[of_sum]
+    inner[summands] = (graph.op[summands] == plus) & np.array(once)[summands]
+    within = inner.tolist()
+
+    terms: dict[int, deque[int]] = {}
+    new_op = graph.op.copy()
+    new_operands: dict[int, list[int]] = {}
+    gone = inner.copy()
+    for node in np.flatnonzero(graph.op == plus).tolist():
+        a, b = operands[start[node] : start[node + 1]]
+        left = terms.pop(a) if within[a] else deque([a])
+        right = terms.pop(b) if within[b] else deque([b])
+        if len(left) < len(right):  # the shorter is moved, so that a long tree stays linear
+            right.extendleft(reversed(left))
+            left = right
+        else:
+            left.extend(right)
+        if within[node]:
+            terms[node] = left
+            continue
+        products = [t for t in left if op[t] == times and once[t]]
+        # sum() starts from 0: that term goes, which changes the arity only
+        plain = [t for t in left if not (op[t] == times and once[t] or is_zero[t])]
+        if not products:
+            if len(plain) > 2:
+                new_op[node], new_operands[node] = total, plain
+            continue
+        first, second = [], []
+        if len(plain) > 1:  # one is the bias; several are products with 1
+            first, second, plain = plain, [ONE] * len(plain), []
+        for t in products:
+            a, b = operands[start[t]], operands[start[t] + 1]
+            if rank[a] > rank[b]:
+                a, b = b, a
+            first.append(a)
+            second.append(b)
+            gone[t] = True
+        new_op[node], new_operands[node] = dot, first + second + plain
+    return _without(replace(graph, rows=rows, op=new_op), new_operands, gone)
+
+
+def _without(graph: Graph, new_operands: dict[int, list[int]], gone: np.ndarray) -> Graph:
+    """The graph with some operands replaced and some nodes removed, and a constant 1.0 in front."""
+    kept = np.flatnonzero(~gone)
+    number = np.empty(len(graph) + 1, dtype=int)
+    number[kept] = np.arange(1, len(kept) + 1)
+    number[ONE] = 0
+    lengths = np.diff(graph.start)
+    for node, operands in new_operands.items():
+        lengths[node] = len(operands)
+    start = np.concatenate([[0, 0], np.cumsum(lengths[kept])])
+    position = np.empty(len(graph), dtype=int)
+    position[kept] = start[1:-1]
+    flat = np.empty(start[-1], dtype=int)
+    replaced = gone.copy()
+    replaced[list(new_operands)] = True
+    as_before = ~np.repeat(replaced, np.diff(graph.start))
+    shift = np.repeat(position - graph.start[:-1], np.diff(graph.start))
+    flat[(np.arange(len(graph.operands)) + shift)[as_before]] = graph.operands[as_before]
+    for node, operands in new_operands.items():
+        flat[position[node] : position[node] + len(operands)] = operands
+    lead = np.zeros(1, dtype=int)
+    return replace(
+        graph,
+        op=np.concatenate([lead, graph.op[kept]]),
+        start=start,
+        operands=number[flat],
+        kind=np.concatenate([lead + CONSTANT, graph.kind[kept]]),
+        slot=np.concatenate([lead - 1, graph.slot[kept]]),
+        data=np.concatenate([[1.0], graph.data[kept]]),
+        outputs=number[graph.outputs],
+        lines={int(number[i]): line for i, line in graph.lines.items() if not gone[i]},
+    )

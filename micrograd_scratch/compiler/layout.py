@@ -1,0 +1,361 @@
+"""Lay out: every group becomes array steps, and every operand a view of numbered cells.
+
+A cell is one number (one per row, for what depends on inputs) in one of five spaces. Where the
+operands of a group lie at regular distances, they are a view: an offset and one stride per axis,
+which covers slices, broadcasts, transposes and convolution windows. Cells are numbered in the order
+of the operands that they are computed from, so that most operands turn out regular; what does not
+is gathered. A group of dots is split into matrix products (factor.py).
+
+A step may compute more cells than the graph has nodes: a grid at least half full is filled up
+("dead" cells), and tuples of unequal length are padded with a cell that holds 0. `Layout.padded`
+says so, because 0 * inf is then a number that the scalar graph never met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..operations import (
+    Operation,
+    dot_of,
+    largest_of,
+    multiply,
+    operation,
+    smallest_of,
+    take_of,
+    total_of,
+)
+from .factor import FREE, HOLE, INPUTS, LITERAL, ROWS, SHIFT, THETA, factor, host
+from .record import CONSTANT, INPUT, PARAMETER, Graph
+from .schedule import depends_on_inputs
+
+# Cells that every buffer starts with: what pads tuples of unequal length.
+ZERO, LOWEST, HIGHEST = range(3)
+RESERVED = (0.0, -np.inf, np.inf)
+_PADDING = {total_of: ZERO, largest_of: LOWEST, smallest_of: HIGHEST}
+# a dot of one term and a bias, elementwise
+MULTIPLY_ADD = operation(
+    "dot",
+    lambda a, b, c: a * b + c,
+    lambda y, a, b, c: (b, a, 1.0),
+    array=lambda a, b, c: a * b + c,
+)
+
+
+@dataclass(eq=False)
+class Operand:
+    """Where a step finds one operand.
+
+    shape    of the step's grid (for dots: the matrix), with 1 where the operand is broadcast
+    cells    the addresses, in that shape; None for a literal
+    literal  the numbers, for an operand of constants
+    regular  (space, offset, strides) if the cells are a view
+    """
+
+    shape: tuple[int, ...]
+    cells: np.ndarray | None = None
+    literal: np.ndarray | None = None
+    regular: tuple[int, int, tuple[int, ...]] | None = None
+
+    @property
+    def spaces(self) -> list[int]:
+        return [] if self.cells is None else np.unique(self.cells >> SHIFT).tolist()
+
+
+@dataclass(eq=False)
+class Step:
+    """One group, or a part of it: `row` applied to `operands` gives the block of cells `out`.
+
+    form     "map" (elementwise), "product" (matrices; operands left, right and perhaps a bias),
+             "fold" (total, max, min over the last axis of its one operand), "take"
+    nodes    node numbers, in the shape of the block; -1 for dead cells
+    """
+
+    form: str
+    row: Operation
+    operands: list[Operand]
+    out: Operand
+    nodes: np.ndarray
+
+
+@dataclass
+class Layout:
+    """All steps in order, the sizes of the spaces, and where the results lie."""
+
+    steps: list[Step] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=lambda: [0, 0, len(RESERVED), len(RESERVED), 0])
+    outputs: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int))
+    padded: bool = False
+
+
+def lay_out(graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: int) -> Layout:
+    """The steps that compute `groups`, for `parameters` parameters and `inputs` input cells."""
+    return _Layouter(graph, parameters, inputs).run(groups)
+
+
+class _Layouter:
+    def __init__(self, graph: Graph, parameters: int, inputs: int) -> None:
+        self.graph = graph
+        self.layout = Layout()
+        self.layout.sizes[THETA], self.layout.sizes[INPUTS] = parameters, inputs
+        self.by_row = depends_on_inputs(graph)
+        self.cell = np.full(len(graph), HOLE)
+        for kind, space in ((PARAMETER, THETA), (INPUT, INPUTS)):
+            nodes = graph.kind == kind
+            self.cell[nodes] = (space << SHIFT) + graph.slot[nodes]
+        constants = np.flatnonzero(graph.kind == CONSTANT)
+        if len(constants):  # equal numbers are one cell: the first of them
+            bits = graph.data[constants].view(np.int64)
+            _, first, which = np.unique(bits, return_index=True, return_inverse=True)
+            self.cell[constants] = (LITERAL << SHIFT) + constants[first[which]]
+        self.blocks: dict[int, list[tuple[int, tuple[int, ...]]]] = {FREE: [], ROWS: []}
+
+    def run(self, groups: Sequence[np.ndarray]) -> Layout:
+        for nodes in groups:
+            row = self.graph.rows[self.graph.op[nodes[0]]]
+            lengths = self.graph.start[nodes + 1] - self.graph.start[nodes]
+            if row is dot_of:
+                self.products(nodes, lengths)
+                continue
+            for length in np.unique(lengths) if row not in _PADDING else [lengths.max()]:
+                some = nodes if row in _PADDING else nodes[lengths == length]
+                operands = self.operands_of(some, int(length), _PADDING.get(row, ZERO))
+                if row in _PADDING:
+                    self.fold(row, some, operands)
+                elif row is take_of:
+                    self.take(row, some, operands)
+                else:
+                    self.map(row, some, operands)
+        self.layout.outputs = self.cell[self.graph.outputs]
+        return self.layout
+
+    def operands_of(self, nodes: np.ndarray, length: int, padding: int) -> np.ndarray:
+        """(n, length) addresses, padded with a reserved cell where a node has fewer operands."""
+        start, stop = self.graph.start[nodes, None], self.graph.start[nodes + 1, None]
+        index = start + np.arange(length)
+        cells = self.cell[self.graph.operands[np.minimum(index, stop - 1)]]
+        short = index >= stop
+        if short.any():
+            self.layout.padded = True
+            cells[short] = (self.buffer(nodes) << SHIFT) + padding
+        return cells
+
+    def buffer(self, nodes: np.ndarray) -> int:
+        """The space that these nodes' cells are in."""
+        return ROWS if self.by_row[nodes[0]] else FREE
+
+    # -- results
+    def allocate(self, nodes: np.ndarray) -> Operand:
+        """A block of new cells in the shape of `nodes` (-1: dead)."""
+        live = nodes >= 0
+        space = self.buffer(nodes[live])
+        offset, size = self.layout.sizes[space], nodes.size
+        self.layout.sizes[space] += size
+        self.layout.padded |= not bool(live.all())
+        self.blocks[space].append((offset, nodes.shape))
+        cells = ((space << SHIFT) + offset + np.arange(size)).reshape(nodes.shape)
+        self.cell[nodes[live]] = cells[live]
+        return self.operand(cells)
+
+    def operand(self, cells: np.ndarray) -> Operand:
+        """The simplest form of an operand with these addresses; holes may be anything."""
+        for axis in range(cells.ndim):  # an axis along which nothing changes is broadcast
+            if cells.shape[axis] > 1:
+                first = np.max(cells, axis=axis, keepdims=True)
+                if np.all((cells == first) | (cells == HOLE)):
+                    cells = first
+        return self.matrix(cells)
+
+    def matrix(self, cells: np.ndarray) -> Operand:
+        """The operand with these addresses, every axis in full."""
+        live = cells[cells != HOLE]
+        if live.min() >> SHIFT == LITERAL:
+            filled = np.where(cells == HOLE, live[0], cells)
+            numbers = self.graph.data[filled - (LITERAL << SHIFT)]
+            for axis in range(numbers.ndim):
+                first = numbers.take([0], axis=axis)
+                if numbers.shape[axis] > 1 and np.all(numbers == first):
+                    numbers = first
+            return Operand(cells.shape, literal=numbers)
+        regular = _regular(cells, self.layout.sizes)
+        if regular is None:
+            cells = np.where(cells == HOLE, self.dead(cells), cells)
+        else:
+            space, offset, strides = regular
+            cells = (space << SHIFT) + offset + _steps(cells.shape, strides)
+        return Operand(cells.shape, cells=cells, regular=regular)
+
+    def dead(self, cells: np.ndarray) -> int:
+        """The cell that dead members of a gathered operand read: a reserved zero."""
+        spaces = np.unique(cells[cells != HOLE] >> SHIFT)
+        return ((ROWS if ROWS in spaces else FREE) << SHIFT) + ZERO
+
+    # -- forms
+    def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
+        """Elementwise: the members take the grid of the operand that varies most."""
+        position, shape = self.grid(operands)
+        grid = np.full(int(np.prod(shape)), -1)
+        grid[position] = nodes
+        arranged = []
+        for cells in operands.T:
+            holes = np.full(grid.size, HOLE)
+            holes[position] = cells
+            arranged.append(self.operand(holes.reshape(shape)))
+        self.add("map", row, arranged, grid.reshape(shape))
+
+    def grid(self, operands: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+        """For n members with k operands each: a position in a grid for every member, its shape."""
+        n = len(operands)
+        variety = [
+            0 if cells[0] >> SHIFT == LITERAL else len(np.unique(cells)) for cells in operands.T
+        ]
+        for k in sorted(range(len(variety)), key=lambda k: -variety[k]):
+            if variety[k] < n:
+                break
+            found = self.block_grid(operands[:, k])
+            if found is not None:
+                return found
+        varied = [k for k in range(len(variety)) if variety[k] > 1]
+        if len(varied) >= 2 and max(variety) < n:  # such as x[i] * y[j] for all i and j
+            a, b = sorted(varied, key=lambda k: -variety[k])[:2]
+            (_, i), (_, j) = (np.unique(operands[:, k], return_inverse=True) for k in (a, b))
+            shape = (int(i.max()) + 1, int(j.max()) + 1)
+            place = i * shape[1] + j
+            if shape[0] * shape[1] <= 2 * n and len(np.unique(place)) == n:
+                return place, shape
+        order = np.lexsort(operands.T[np.argsort(variety, kind="stable")])
+        position = np.empty(n, dtype=int)
+        position[order] = np.arange(n)
+        return position, (n,)
+
+    def block_grid(self, cells: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """Positions within the box of one block that these different cells fill to a half."""
+        n, low, high = len(cells), int(cells.min()), int(cells.max())
+        space = low >> SHIFT
+        if high >> SHIFT != space:
+            return None
+        offset = low - (space << SHIFT)
+        for start, shape in reversed(self.blocks.get(space, [])):
+            if start <= offset:
+                if high - (space << SHIFT) < start + int(np.prod(shape)):
+                    axes = np.stack(np.unravel_index(cells - (space << SHIFT) - start, shape))
+                    axes = axes - axes.min(axis=1, keepdims=True)
+                    box = tuple(int(extent) + 1 for extent in axes.max(axis=1))
+                    if np.prod(box) <= 2 * n:
+                        return np.ravel_multi_index(tuple(axes), box), box
+                break
+        if high - low + 1 <= 2 * n:  # several blocks, one behind the other
+            return cells - low, (high - low + 1,)
+        return None
+
+    def fold(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
+        """A total, max or min over the last axis."""
+        order = np.lexsort((operands[:, -1], operands[:, 0]))
+        operand = self.matrix(operands[order])
+        if operand.regular is None:  # the order of what is added up does not matter
+            operand = self.matrix(np.sort(operands[order], axis=1))
+        self.add("fold", row, [operand], nodes[order])
+
+    def take(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
+        """values[index], where the first operand is the index: a grid of indices x value lists."""
+        for product in factor(operands[:, :1], operands[:, 1:], nodes):
+            index, values = self.matrix(product.left), self.matrix(product.right)
+            self.add("take", row, [index, values], product.nodes)
+
+    def products(self, nodes: np.ndarray, lengths: np.ndarray) -> None:
+        """Dots: matrix products, or elementwise where there is one term only."""
+        biased = lengths % 2 == 1
+        for with_bias in (True, False):
+            some, sizes = nodes[biased == with_bias], lengths[biased == with_bias]
+            if not len(some):
+                continue
+            buckets = [some[sizes == size] for size in np.unique(sizes)]
+            every = np.concatenate(buckets)
+            left, right, bias = [], [], []
+            for bucket, size in zip(buckets, np.unique(sizes).tolist(), strict=True):
+                cells = self.operands_of(bucket, size, ZERO)
+                left.append(cells[:, : size // 2])
+                right.append(cells[:, size // 2 : 2 * (size // 2)])
+                bias.append(cells[:, -1])
+            biases = np.concatenate(bias) if with_bias else None
+            zero = (self.buffer(some) << SHIFT) + ZERO
+            for a, b, which in host(left, right, zero):
+                self.layout.padded |= bool((a == zero).any() or (b == zero).any())
+                self.product(every[which], a, b, None if biases is None else biases[which])
+
+    def product(
+        self, nodes: np.ndarray, left: np.ndarray, right: np.ndarray, bias: np.ndarray | None
+    ) -> None:
+        """Dots of one length: left and right (n, K) addresses."""
+        if left.shape[1] == 1:
+            columns = [left, right] if bias is None else [left, right, bias[:, None]]
+            self.map(multiply if bias is None else MULTIPLY_ADD, nodes, np.hstack(columns))
+            return
+        if _by_row(left) and not _by_row(right):
+            left, right = right, left  # what is shared by all rows stands left: W @ X
+        of_node = np.full(len(self.graph), HOLE)
+        if bias is not None:
+            of_node[nodes] = bias
+        for found in factor(left, right, nodes):
+            a, b, grid = found.left, found.right.swapaxes(1, 2), found.nodes
+            if len(grid) == 1:
+                a, b, grid = a[0], b[0], grid[0]
+            operands = [self.matrix(a), self.matrix(b)]
+            if bias is not None:
+                operands.append(self.operand(np.where(grid >= 0, of_node[grid], HOLE)))
+            self.add("product", dot_of, operands, grid)
+
+    def add(
+        self,
+        form: str,
+        row: Operation,
+        operands: list[Operand],
+        nodes: np.ndarray,
+    ) -> None:
+        self.layout.steps.append(Step(form, row, operands, self.allocate(nodes), nodes))
+
+
+def _by_row(cells: np.ndarray) -> bool:
+    spaces = np.unique(cells >> SHIFT)
+    return ROWS in spaces or INPUTS in spaces
+
+
+def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """sum_j strides[j] * index_j over a grid."""
+    steps = np.zeros(shape, dtype=int)
+    for axis, stride in enumerate(strides):
+        steps += (np.arange(shape[axis]) * stride).reshape([-1] + [1] * (len(shape) - axis - 1))
+    return steps
+
+
+def _regular(
+    cells: np.ndarray, sizes: Sequence[int]
+) -> tuple[int, int, tuple[int, ...]] | None:
+    """(space, offset, strides) if the addresses are regular wherever they are not holes."""
+    live = cells != HOLE
+    strides = []
+    for axis in range(cells.ndim):
+        if cells.shape[axis] == 1:
+            strides.append(0)
+            continue
+        low = [slice(None)] * cells.ndim
+        high = [slice(None)] * cells.ndim
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        both = live[tuple(low)] & live[tuple(high)]
+        if not both.any():
+            return None
+        at = np.unravel_index(np.argmax(both), both.shape)
+        strides.append(int(cells[tuple(high)][at] - cells[tuple(low)][at]))
+    at = np.unravel_index(np.argmax(live), live.shape)
+    offset = int(cells[at]) - sum(int(i) * s for i, s in zip(at, strides, strict=True))
+    expected = offset + _steps(cells.shape, tuple(strides))
+    if not np.all((expected == cells) | ~live):
+        return None
+    space = int(cells[at]) >> SHIFT
+    low_cell, high_cell = int(expected.min()), int(expected.max())
+    if low_cell < space << SHIFT or high_cell - (space << SHIFT) >= sizes[space]:
+        return None
+    return space, offset - (space << SHIFT), tuple(strides)
