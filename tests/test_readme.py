@@ -8,14 +8,12 @@ The commands themselves are run, letter for letter, by .ci/run.
 import ast
 import configparser
 import math
-import random
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,9 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```\n", README, re.DOTALL | re.MULTILINE)
 CODE = re.findall(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE
 )
-ROW = re.compile(r"^\| \[`(\w+(?:/\w+)*\.py)`\].*\n", re.MULTILINE)
+ROW = re.compile(r"^\| \[`([\w.]+/?)`\].*\n", re.MULTILINE)
+COMMAND = r"(?:python -m micrograd_scratch|pytest)\b[^\n`&]*"
+HEADING = "| file | lines | |\n|---|---:|---|\n"
 
 
 # ---------------------------------------------------------------- code
@@ -85,7 +85,7 @@ def insert(path: Path, text: str, before: str) -> None:
 
 
 # ---------------------------------------------------------------- commands, links, names
-def test_the_commands_name_what_exists(run_python):
+def test_the_commands_name_what_exists():
     setup = configparser.ConfigParser()
     setup.read(TREE / "setup.cfg")
     extras = set(setup["options.extras_require"])
@@ -97,9 +97,7 @@ def test_the_commands_name_what_exists(run_python):
         assert (TREE / script).is_file(), script
 
 
-@pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"(?:python -m micrograd_scratch|pytest)\b[^\n`&]*", README)))
-)
+@pytest.mark.parametrize("command", sorted(set(re.findall(COMMAND, ROW.sub("", README)))))
 def test_the_commands_take_these_arguments(command):
     words = shlex.split(command)
     program, arguments = (words[:3], words[3:]) if words[0] == "python" else (words[:1], words[1:])
@@ -125,43 +123,57 @@ def test_links_lead_somewhere():
     assert "Adding an operation" in headings  # error messages send people there
 
 
+def test_the_counts_of_the_comparison_follow_from_its_network():
+    from micrograd_scratch import MLP
+
+    n = len(MLP(64, [16, 10]).parameters())
+    section = README.split("## What the comparison shows")[1].split("\n## ")[0]
+    for count in (
+        f"{n:,} parameters",
+        f"forward differences take {n + 1:,}",
+        f"{2 * n:,}. Forward",
+    ):
+        assert count in section, count
+
+
 # ---------------------------------------------------------------- the table of files
-def modules() -> list[str]:
-    paths = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
-    return [path for path in paths if not path.endswith("__init__.py")]
+def entries() -> list[str]:
+    """What the table lists: the package's files, and the folders in it as one entry each."""
+    files = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    return files + [f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")]
+
+
+def lines_and_purpose(entry: str) -> tuple[int, str]:
+    """How many lines there are, and the first paragraph of the docstring, on one line."""
+    path = PACKAGE / entry
+    files, main = (path.rglob("*.py"), path / "__init__.py") if path.is_dir() else ([path], path)
+    lines = sum(file.read_text(encoding="utf-8").count("\n") for file in files)
+    docstring = ast.get_docstring(ast.parse(main.read_text(encoding="utf-8"))) or ""
+    purpose = " ".join(docstring.split("\n\n")[0].split()).removesuffix(".")
+    return lines, purpose.replace("|", r"\|")
 
 
 def test_every_file_is_in_the_table():
-    assert sorted(ROW.findall(README)) == sorted(modules()), "run: python tests/test_readme.py"
+    assert sorted(ROW.findall(README)) == sorted(entries()), "run: python tests/test_readme.py"
 
 
 @pytest.mark.parametrize("row", list(ROW.finditer(README)), ids=lambda row: row[1])
 def test_the_table_says_how_long_a_file_is_and_what_it_does(row):
-    _, _, lines, purpose, _ = (cell.strip() for cell in row[0].split("|"))
-    text = (PACKAGE / row[1]).read_text()
-    assert abs(int(lines) - text.count("\n")) <= max(20, 0.1 * int(lines)), "files grew: " + __doc__
-    assert purpose == purpose_of(text)
-
-
-def purpose_of(text: str) -> str:
-    """The first paragraph of a file's docstring, on one line."""
-    paragraph = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
-    return " ".join(paragraph.split()).removesuffix(".")
-
-
-def table(order: list[str]) -> str:
-    rows = []
-    for module in [m for m in order if m in modules()] + sorted(set(modules()) - set(order)):
-        text = (PACKAGE / module).read_text()
-        link = f"[`{module}`](micrograd_scratch/{module})"
-        rows.append(f"| {link} | {round(text.count(chr(10)), -1)} | {purpose_of(text)} |\n")
-    return "".join(rows)
+    _, _, stated, purpose, _ = (cell.strip() for cell in re.split(r"(?<!\\)\|", row[0]))
+    lines, expected = lines_and_purpose(row[1])
+    assert purpose == expected, "run: python tests/test_readme.py"
+    assert abs(int(stated) - lines) <= max(20, 0.1 * lines), "run: python tests/test_readme.py"
 
 
 def write_table() -> None:
-    heading = "| file | lines | |\n|---|---:|---|\n"
-    before, after = README.split(heading)
-    new = before + heading + table(ROW.findall(after)) + ROW.sub("", after)
+    """Every row anew, in the order they have; what is not in the table yet comes last."""
+    before, after = README.split(HEADING)
+    order = [entry for entry in ROW.findall(after) if entry in entries()]
+    rows = ""
+    for entry in order + sorted(set(entries()) - set(order)):
+        lines, purpose = lines_and_purpose(entry)
+        rows += f"| [`{entry}`](micrograd_scratch/{entry}) | {round(lines, -1)} | {purpose} |\n"
+    new = before + HEADING + rows + ROW.sub("", after)
     (TREE / "README.md").write_text(new, encoding="utf-8")
 
 
@@ -258,38 +270,6 @@ def test_the_block_for_users_of_micrograd_prints_the_same_with_micrograd(run_pyt
     code = code.replace(', init="uniform"', "")
     assert "micrograd_scratch" not in code
     assert run_python(code) == example[1].strip()
-
-
-def losses_while_training(Value, MLP) -> list[float]:
-    """Five steps of micrograd's demo, small."""
-    random.seed(1337)
-    X = [[random.uniform(-1, 1), random.uniform(-1, 1)] for _ in range(20)]
-    Y = [1 if x * y > 0 else -1 for x, y in X]
-    model = MLP(2, [4, 4, 1])
-    losses = []
-    for _ in range(5):
-        scores = [model(list(map(Value, x))) for x in X]
-        data_loss = sum((1 + -y * s).relu() for y, s in zip(Y, scores, strict=True)) / len(Y)
-        loss = data_loss + 1e-4 * sum(p * p for p in model.parameters())
-        model.zero_grad()
-        loss.backward()
-        for p in model.parameters():
-            p.data -= 0.1 * p.grad
-        losses.append(loss.data)
-    return losses
-
-
-def test_micrograd_code_trains_alike_with_its_import_changed():
-    theirs = pytest.importorskip("micrograd.nn")
-    from micrograd_scratch import MLP, Value
-
-    expected = losses_while_training(theirs.Value, theirs.MLP)
-    assert expected[-1] < expected[0]
-    nn = {"__name__": "micrograd's nn.py on our Value"}
-    source = Path(theirs.__file__).read_text()
-    exec(source.replace("from micrograd.engine", "from micrograd_scratch.engine"), nn)
-    for ours in (nn["MLP"], partial(MLP, init="uniform")):
-        assert losses_while_training(Value, ours) == pytest.approx(expected, rel=1e-12)
 
 
 def test_what_is_said_to_differ_from_micrograd():
