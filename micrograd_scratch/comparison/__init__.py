@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..tables import Result, Table, without_nan
 from .executors import EXECUTORS, Executor, PlainFloats, ThroughValues
 from .gradients import Cost, Exponent, Gradients, Growth, compare_gradients, compare_growth
 from .problem import Problem, digits_problem, reference_gradient
 from .race import Training, TrainingRun, compare_training
 from .shares import Share, Shares, compare_shares
 from .steps import StepSizes, compare_steps
-from .tables import Result, Table
 
 __all__ = [
     "Comparison", "Cost", "Executor", "Exponent", "EXECUTORS", "Gradients", "Growth",
@@ -68,15 +68,7 @@ class Comparison(Result):
 
     def as_dict(self) -> dict[str, Any]:
         """Everything measured, for json.dumps: no nan or infinity, but None."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
-
-
-def _plain(thing: Any) -> Any:
-    if isinstance(thing, dict):
-        return {key: _plain(value) for key, value in thing.items()}
-    if isinstance(thing, (list, tuple)):
-        return [_plain(value) for value in thing]
-    return None if isinstance(thing, float) and not math.isfinite(thing) else thing
+        return without_nan(asdict(self))
 
 
 def compare(

@@ -18,9 +18,9 @@ from typing import Any
 
 from ..engine import topological_order
 from ..finite_difference import derivative
+from ..tables import Result, Table, error_text, seconds_text
 from .executors import EXECUTORS, NUDGING, Executor, ThroughValues, contenders
 from .problem import DIGITS, Array, Problem, reference_gradient
-from .tables import Result, Table, error_text, seconds_text
 
 Piece = tuple[Sequence[int], Sequence[float]]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..optim import SGD
+from ..tables import Result, Table, seconds_text
 from .executors import EXECUTORS, Executor, contenders
 from .gradients import Stopwatch, pieces
 from .problem import Problem, accuracy
-from .tables import Result, Table, seconds_text
 
 
 @dataclass(frozen=True)

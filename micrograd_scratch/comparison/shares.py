@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..engine import Value, topological_order
+from ..tables import Result, Table
 from .executors import ThroughValues
 from .problem import Problem
-from .tables import Result, Table
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from operator import add
 from typing import Any
 
 from ..finite_difference import derivative
+from ..tables import Result, Table, error_text
 from .executors import ThroughValues
 from .problem import DIGITS, Problem, network_loss, reference_gradient
-from .tables import Result, Table, error_text
 
 STEP_METHODS = ("forward", "central", "fourth", "complex")
 

@@ -78,6 +78,15 @@ def print_rich(tables: Sequence[Table], console: Any) -> None:
             console.print(Padding(Text(table.note, style="dim"), (0, 0, 1, 0)))
 
 
+def without_nan(thing: Any) -> Any:
+    """Dictionaries and lists for JSON, which has no nan and no infinity: None instead."""
+    if isinstance(thing, dict):
+        return {key: without_nan(value) for key, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [without_nan(value) for value in thing]
+    return None if isinstance(thing, float) and not math.isfinite(thing) else thing
+
+
 def seconds_text(seconds: float) -> str:
     """A time in s or ms or us, to three digits: "47.3 ms", "1,210 s"."""
     if not math.isfinite(seconds):
