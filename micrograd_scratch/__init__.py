@@ -93,7 +93,9 @@ from .operations import (
 
 if TYPE_CHECKING:
     from . import comparison, data, finite_difference, losses, nn, optim
+    from .animation import animate
     from .drawing import draw
+    from .explanation import downstream, explain
     from .network_drawing import draw_network
     from .nn import MLP, Layer, Module, Neuron
 
@@ -103,7 +105,9 @@ __version__ = "0.1.0"
 _LATER = {
     **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
     **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
+    "animate": "animation",
     "draw": "drawing",
+    **dict.fromkeys(("downstream", "explain"), "explanation"),
     "draw_network": "network_drawing",
 }
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin

@@ -138,7 +138,7 @@ class Picture:
         self.roots, self.nodes, self.parameters = roots, nodes, parameters
         self.names = {node: f"n{i}" for i, node in enumerate(nodes)}
         self.ran = any(root.grad != 0.0 for root in roots)
-        self.largest = largest_size(node.grad for node in nodes)
+        self.largest = largest_size(map(self.grad_of, nodes))
         self._roots = set(roots)
 
     def kind(self, node: Value) -> str:
@@ -150,17 +150,21 @@ class Picture:
         named = _LABEL_OF_PARAMETER.fullmatch(str(node.label)) is not None
         return "parameter" if named or node in self.parameters else "input"
 
+    def grad_of(self, node: Value) -> float:
+        """The gradient that is shown."""
+        return node.grad
+
     def gradient(self, node: Value) -> str:
-        """The gradient as text, "" for a Constant, which has none."""
-        if isinstance(node, Constant):
-            return ""
-        return number_text(node.grad) if self.ran or node.grad != 0.0 else "not run"
+        """The gradient as text."""
+        grad = self.grad_of(node)
+        return number_text(grad) if self.ran or grad != 0.0 else "not run"
 
     def fill(self, node: Value) -> str:
         """The color of the gradient."""
-        if isinstance(node, Constant) or not (self.ran or node.grad != 0.0):
+        grad = self.grad_of(node)
+        if isinstance(node, Constant) or not (self.ran or grad != 0.0):
             return NOT_RUN
-        return color_of(node.grad, self.largest)
+        return color_of(grad, self.largest)
 
     def hidden_operands(self, node: Value) -> int:
         """How many operands of the node are left out because of `depth`."""
@@ -196,14 +200,16 @@ class Picture:
         for node in self.nodes:
             pale = lit is not None and node not in lit
             style = self._style(node, pale)
-            drawing.node(self.names[node], node_label(self.lines(node)), **style)
+            name = self.names[node]
+            drawing.node(name, node_label(self.lines(node)), id=name, **style)
         for node in self.nodes:
             slopes = local_derivatives(node, derivatives)
             for position, p in enumerate(node.parents):
                 if p in self.names:
                     edge = (self.names[p], self.names[node])
                     bright = None if lit_edges is None else (node, position) in lit_edges
-                    drawing.edge(*edge, **edge_style(slopes[position], derivatives, bright))
+                    style = edge_style(slopes[position], derivatives, bright)
+                    drawing.edge(*edge, id=f"{self.names[node]}.{position}", **style)
         if legend or note:
             kinds = {self.kind(node) for node in self.nodes}
             drawing.graph_attr["label"] = legend_label(
