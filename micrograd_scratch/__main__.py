@@ -262,7 +262,7 @@ PACKAGES = (
     ("matplotlib", "plot", "pictures of curves: compare --plot DIR"),
     ("scikit-learn", "data", "the handwritten digits that compare reads"),
     ("pygraphviz", "draw", "Graphviz itself, to render drawings without dot"),
-    ("rich", "all", "tables with color in a terminal"),
+    ("rich", "all", "better tables in a terminal"),
     ("tqdm", "all", "progress bars"),
     ("jupyterlab", "notebooks", "the notebooks"),
     ("onnx", "export", "models for other programs"),

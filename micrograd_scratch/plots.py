@@ -26,6 +26,12 @@ COLORS = {
     "fourth": "#cc79a7",
     "complex": "#0072b2",
 }
+STEP_NAMES = {
+    "forward": "forward difference",
+    "central": "central difference",
+    "fourth": "fourth-order difference",
+    "complex": "complex step",
+}
 STYLES = {"Values": ("-", "o"), "floats": ("--", "s")}
 OTHER_STYLE = (":", "^")
 
@@ -57,7 +63,7 @@ def plot_steps(steps: StepSizes, ax: Any = None) -> Any:
     """The V-curve: error against step by method, with reverse mode's error as a line."""
     ax = _axes(ax)
     for method, errors in steps.relative_errors.items():
-        ax.plot(steps.steps, errors, ".-", color=COLORS[method], label=f"{method} difference")
+        ax.plot(steps.steps, errors, ".-", color=COLORS[method], label=STEP_NAMES[method])
     ax.axhline(
         steps.reverse_relative_error or 1e-17,
         color=COLORS["reverse mode"],
@@ -102,13 +108,8 @@ def plot_shares(shares: Shares, ax: Any = None) -> Any:
     ax = _axes(ax)
     names = [g.group for g in shares.groups]
     for offset, label, color, values in (
-        (-0.2, "nodes", "#999999", [g.share_of_nodes for g in shares.groups]),
-        (
-            0.2,
-            "operands",
-            COLORS["central differences"],
-            [g.share_of_operations for g in shares.groups],
-        ),
+        (-0.2, "of the nodes", "#999999", [g.share_of_nodes for g in shares.groups]),
+        (0.2, "of the work", "#d55e00", [g.share_of_operations for g in shares.groups]),
     ):
         places = [i + offset for i in range(len(names))]
         bars = ax.barh(places, [100 * v for v in values], height=0.4, color=color, label=label)
@@ -132,6 +133,7 @@ def plot_training(training: Training, ax: Any = None) -> Any:
             ax.plot(
                 run.seconds,
                 [100 * a for a in run.accuracies],
+                drawstyle="steps-post",  # accuracy changes when a gradient is finished
                 linestyle=line,
                 marker=marker if len(run.seconds) < 20 else None,
                 color=COLORS[run.method],

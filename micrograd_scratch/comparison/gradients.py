@@ -69,6 +69,7 @@ class Stopwatch:
         # (seconds, evaluations, passes) of the pieces paid once, and of those with parameters
         self.once: list[tuple[float, int, int]] = []
         self.each: list[tuple[float, int, int]] = []
+        self.evaluation_seconds: list[float] = []  # single evaluations, timed between the pieces
         self.parameters_each = 1
         self.running: Iterator[Piece] | None = None
 
@@ -77,9 +78,10 @@ class Stopwatch:
         return self.finished >= self.repeats
 
     def run(self, seconds: float) -> None:
-        """Go on for so many seconds, and one piece at least."""
+        """Go on for so many seconds; the first time for the pieces that a median needs."""
         executor, end = self.executor, time.perf_counter() + seconds
         executor.load(self.theta)
+        self._time_evaluation()
         while not self.done:
             if self.running is None:
                 self.running = pieces(self.method, executor, self.theta, self.order)
@@ -94,10 +96,16 @@ class Stopwatch:
             (self.each if indices else self.once).append(spent)
             self.parameters_each = len(indices) or self.parameters_each
             self.slopes.update(zip(indices, slopes, strict=True))
-            if self.each and time.perf_counter() >= end:
-                return
+            if len(self.each) >= 3 and time.perf_counter() >= end:
+                break
+        self._time_evaluation()
 
-    def cost(self, seconds_per_evaluation: float, error: float) -> Cost:
+    def _time_evaluation(self) -> None:
+        start = time.perf_counter()
+        self.executor.evaluate()
+        self.evaluation_seconds.append(time.perf_counter() - start)
+
+    def cost(self, error: float = math.nan) -> Cost:
         """A whole gradient: what is paid once, and the median piece times their number."""
         count = len(self.theta) // self.parameters_each
         once = _median_seconds(self.once) if self.once else 0.0
@@ -108,7 +116,7 @@ class Stopwatch:
             executor=self.executor.name,
             parameters=len(self.theta),
             seconds_per_gradient=once + count * _median_seconds(self.each),
-            seconds_per_evaluation=seconds_per_evaluation,
+            seconds_per_evaluation=statistics.median(self.evaluation_seconds),
             evaluations_per_gradient=evaluations_once + count * evaluations,
             passes_per_gradient=passes_once + count * passes,
             largest_relative_error=error,
@@ -153,7 +161,7 @@ class Cost:
 
     def time_text(self) -> str:
         """The seconds of the gradient, for tables: with a ~ if extrapolated."""
-        return seconds_text(self.seconds_per_gradient) + (" ~" if self.extrapolated else "  ")
+        return ("~" if self.extrapolated else "") + seconds_text(self.seconds_per_gradient)
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,26 +260,14 @@ def _measure(
         Stopwatch(method, ready[kind], theta, order, repeats if method == "reverse mode" else 1)
         for method, kind in contenders(executors)
     ]
-    evaluation: dict[Executor, list[float]] = {executor: [] for executor in ready.values()}
     turn = seconds / len(watches) / 10
     while True:
-        for executor, times in evaluation.items():
-            executor.load(theta)
-            for _ in range(2):
-                start = time.perf_counter()
-                executor.evaluate()
-                times.append(time.perf_counter() - start)
         unfinished = [watch for watch in watches if not watch.done]
         for watch in unfinished:
             watch.run(min(turn, max(0.0, end - time.perf_counter())))
         if not unfinished or time.perf_counter() >= end:
             break
-    return [
-        watch.cost(
-            statistics.median(evaluation[watch.executor]), _largest_error(watch.slopes, exact)
-        )
-        for watch in watches
-    ]
+    return [watch.cost(_largest_error(watch.slopes, exact)) for watch in watches]
 
 
 def _largest_error(slopes: dict[int, float], exact: Sequence[Decimal]) -> float:

@@ -5,7 +5,6 @@ It leaves out good training: no schedule, no momentum, one learning rate for all
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,9 +89,9 @@ def compare_training(
     for method, kind in contenders(executors or EXECUTORS):
         executor = kind(problem.sizes)
         executor.use(X, Y)
-        watch = Stopwatch(method, executor, problem.theta, range(len(problem.theta)), repeats=1)
+        watch = Stopwatch(method, executor, problem.theta, range(len(problem.theta)), repeats=3)
         watch.run(seconds / 60)
-        trials[method, kind] = watch.cost(math.nan, math.nan).seconds_per_gradient
+        trials[method, kind] = watch.cost().seconds_per_gradient
     runners = [entry for entry, trial in trials.items() if trial < seconds / 3]
     each = max(0.0, end - time.perf_counter()) / max(1, len(runners))
     runs = []

@@ -64,7 +64,7 @@ class Shares(Result):
             Table(
                 f"4. What one nudge recomputes, of {self.nodes:,} nodes with "
                 f"{self.operations:,} operands ({self.batch_rows} rows)",
-                ("layer", "parameters", "nodes", "share", "operands", "share"),
+                ("layer", "parameters", "nodes", "of nodes", "operands", "of operands"),
                 rows,
                 "A nudge changes all that is computed from it: little behind the last layer, much "
                 "behind the first. A gradient by forward differences takes "

@@ -48,9 +48,9 @@ class StepSizes(Result):
         for i, h in enumerate(self.steps):
             starred = [m for m in STEP_METHODS if best[m][0] == h]
             if starred or abs(math.log10(h) - round(math.log10(h))) < 1e-9:
-                marks = [" *" if method in starred else "  " for method in STEP_METHODS]
+                marks = ["*" if method in starred else "" for method in STEP_METHODS]
                 errors = [error_text(self.relative_errors[method][i]) for method in STEP_METHODS]
-                rows.append((f"{h:.1e}", *map(add, errors, marks)))
+                rows.append((f"{h:.1e}", *map(add, marks, errors)))
         defaults = ", ".join(
             f"{m} {error_text(e)} at {self.default_steps[m]:.1e}"
             for m, e in self.default_relative_errors.items()
@@ -58,7 +58,7 @@ class StepSizes(Result):
         return [
             Table(
                 f"2. Error of {self.parameter}'s slope against the step ({self.batch_rows} rows)",
-                ("step", *(f"{method}  " for method in STEP_METHODS)),
+                ("step", *STEP_METHODS),
                 rows,
                 f"Reverse mode's error: {error_text(self.reverse_relative_error)}, without a step "
                 "to choose. *: each method's best step, known only because the answer is: "
