@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 # Addresses: the space in the high bits, the cell in the low ones; a hole is -1.
-THETA, INPUTS, FREE, ROWS, LITERAL = range(5)
+# Parameters, cells computed once for all rows, cells with a number per row, constants, and from
+# FIRST_INPUT on one space for every input.
+THETA, FREE, ROWS, LITERAL, FIRST_INPUT = range(5)
 SHIFT = 40
 HOLE = -1
 

@@ -28,7 +28,7 @@ from ..operations import (
     take_of,
     total_of,
 )
-from .factor import FREE, HOLE, INPUTS, LITERAL, ROWS, SHIFT, THETA, factor, host
+from .factor import FIRST_INPUT, FREE, HOLE, LITERAL, ROWS, SHIFT, THETA, factor, host
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .schedule import depends_on_inputs
 
@@ -50,8 +50,8 @@ class Operand:
     """Where a step finds one operand.
 
     shape    of the step's grid (for dots: the matrix), with 1 where the operand is broadcast
-    cells    the addresses, in that shape; None for a literal
-    literal  the numbers, for an operand of constants
+    cells    the addresses, in that shape; None if all are constants
+    literal  the numbers where they are constants
     regular  (space, offset, strides) if the cells are a view
     """
 
@@ -86,26 +86,33 @@ class Layout:
     """All steps in order, the sizes of the spaces, and where the results lie."""
 
     steps: list[Step] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=lambda: [0, 0, len(RESERVED), len(RESERVED), 0])
+    sizes: list[int] = field(default_factory=lambda: [0, len(RESERVED), len(RESERVED), 0])
     outputs: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int))
     padded: bool = False
 
 
-def lay_out(graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: int) -> Layout:
-    """The steps that compute `groups`, for `parameters` parameters and `inputs` input cells."""
+def lay_out(
+    graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: Sequence[int] = ()
+) -> Layout:
+    """The steps that compute `groups`, given how many parameters and cells of every input."""
     return _Layouter(graph, parameters, inputs).run(groups)
 
 
 class _Layouter:
-    def __init__(self, graph: Graph, parameters: int, inputs: int) -> None:
+    def __init__(self, graph: Graph, parameters: int, inputs: Sequence[int]) -> None:
         self.graph = graph
         self.layout = Layout()
-        self.layout.sizes[THETA], self.layout.sizes[INPUTS] = parameters, inputs
+        self.layout.sizes[THETA] = parameters
+        self.layout.sizes += inputs
         self.by_row = depends_on_inputs(graph)
         self.cell = np.full(len(graph), HOLE)
-        for kind, space in ((PARAMETER, THETA), (INPUT, INPUTS)):
-            nodes = graph.kind == kind
-            self.cell[nodes] = (space << SHIFT) + graph.slot[nodes]
+        nodes = graph.kind == PARAMETER
+        self.cell[nodes] = (THETA << SHIFT) + graph.slot[nodes]
+        nodes = graph.kind == INPUT
+        ends = np.cumsum(inputs)
+        which = np.searchsorted(ends, graph.slot[nodes], side="right")
+        starts = ends - np.array(inputs, dtype=int)
+        self.cell[nodes] = (FIRST_INPUT + which << SHIFT) + graph.slot[nodes] - starts[which]
         constants = np.flatnonzero(graph.kind == CONSTANT)
         if len(constants):  # equal numbers are one cell: the first of them
             bits = graph.data[constants].view(np.int64)
@@ -172,7 +179,7 @@ class _Layouter:
     def matrix(self, cells: np.ndarray) -> Operand:
         """The operand with these addresses, every axis in full."""
         live = cells[cells != HOLE]
-        if live.min() >> SHIFT == LITERAL:
+        if np.all(live >> SHIFT == LITERAL):
             filled = np.where(cells == HOLE, live[0], cells)
             numbers = self.graph.data[filled - (LITERAL << SHIFT)]
             for axis in range(numbers.ndim):
@@ -183,6 +190,11 @@ class _Layouter:
         regular = _regular(cells, self.layout.sizes)
         if regular is None:
             cells = np.where(cells == HOLE, self.dead(cells), cells)
+            fixed = cells >> SHIFT == LITERAL
+            if fixed.any():
+                numbers = np.zeros(cells.shape)
+                numbers[fixed] = self.graph.data[cells[fixed] - (LITERAL << SHIFT)]
+                return Operand(cells.shape, cells=cells, literal=numbers)
         else:
             space, offset, strides = regular
             cells = (space << SHIFT) + offset + _steps(cells.shape, strides)
@@ -190,8 +202,7 @@ class _Layouter:
 
     def dead(self, cells: np.ndarray) -> int:
         """The cell that dead members of a gathered operand read: a reserved zero."""
-        spaces = np.unique(cells[cells != HOLE] >> SHIFT)
-        return ((ROWS if ROWS in spaces else FREE) << SHIFT) + ZERO
+        return ((ROWS if _by_row(cells[cells != HOLE]) else FREE) << SHIFT) + ZERO
 
     # -- forms
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
@@ -319,8 +330,8 @@ class _Layouter:
 
 
 def _by_row(cells: np.ndarray) -> bool:
-    spaces = np.unique(cells >> SHIFT)
-    return ROWS in spaces or INPUTS in spaces
+    spaces = cells >> SHIFT
+    return bool(np.any((spaces == ROWS) | (spaces >= FIRST_INPUT)))
 
 
 def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,56 @@
+"""What the emitted NumPy source calls besides NumPy: irregular views, and taking by an index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..operations import checked_index
+
+
+def strided(
+    cells: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> np.ndarray:
+    """The view of cells (n,) or (n, rows) at offset + sum_j strides[j] * index_j."""
+    step = cells.strides[0]
+    tail_shape, tail_strides = cells.shape[1:], cells.strides[1:]
+    return as_strided(
+        cells[offset:], shape + tail_shape, tuple(s * step for s in strides) + tail_strides
+    )
+
+
+def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bool) -> None:
+    """out[..., r, c] = values[..., c, index[..., r, 0]]; all have rows last if `by_row`."""
+    values, index = np.asarray(values), checked_indices(index, width)
+    if by_row:
+        values, index, out = (np.moveaxis(a, -1, 0) for a in (values, index, out))
+    chosen = index[..., None]  # (..., r, 1, 1) against (..., 1, c, width)
+    out[...] = np.take_along_axis(values[..., None, :, :], chosen, axis=-1)[..., 0]
+
+
+def put_values(
+    index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool
+) -> None:
+    """The adjoint of `take_values` by its values: out[..., c, k] sums over r with index k."""
+    hit = (np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)) * 1.0
+    if not by_row:
+        np.matmul(adjoint.swapaxes(-1, -2), hit, out)
+    elif out.ndim == adjoint.ndim:  # values that differ by row
+        np.einsum("...rct,...rkt->...ckt", adjoint, hit, out=out)
+    else:
+        np.einsum("...rct,...rkt->...ck", adjoint, hit, out=out, optimize=True)
+
+
+def checked_indices(index: Any, width: int, name: str = "index") -> np.ndarray:
+    """The indices as integers; IndexError, with the bound, for the first that is not one."""
+    numbers = np.asarray(index, dtype=float)
+    integers = numbers.astype(np.int64, copy=True) if np.isfinite(numbers).all() else None
+    if integers is None or not np.array_equal(integers, numbers) or (
+        integers.size and (integers.min() < 0 or integers.max() >= width)
+    ):
+        for number in numbers.reshape(-1).tolist():
+            checked_index(number, width, name)
+    assert integers is not None
+    return integers
