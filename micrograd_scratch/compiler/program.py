@@ -1,7 +1,13 @@
-"""Program: a compiled graph that is called with arrays."""
+"""Program: a compiled graph that is called with arrays.
+
+It holds the recorded graph; the passes run when an answer is first asked for, and once more after
+unpickling. Numbers in between live in buffers that belong to a thread, so that one program runs in
+several threads. It leaves out how graphs are recorded and functions traced: trace.py.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -13,52 +19,353 @@ from . import interpret, runtime
 from .emit import Code, source_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .fuse import fuse
-from .layout import RESERVED, lay_out
+from .layout import RESERVED, Layout, lay_out
 from .record import Graph
 from .schedule import schedule
 
+MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
+
 
 class Program:
-    """What `compile` returns: value and gradient of a recorded graph, on arrays."""
+    """What `compile` returns: value and gradient of a recorded graph, on arrays.
+
+    parameters  the Values by which gradients are taken, in the order of theta
+    source      the NumPy source
+    """
 
     def __init__(
         self,
         graph: Graph,
         parameters: Sequence[Value],
-        shapes: Sequence[tuple[int, ...]],
+        inputs: Sequence[tuple[str, tuple[int, ...]]],
         single: bool,
         dtype: str = "float64",
     ) -> None:
-        self.graph, self.parameters, self.shapes = graph, list(parameters), list(shapes)
+        self.graph, self.parameters, self.inputs = graph, list(parameters), list(inputs)
         self.single, self.dtype = single, np.dtype(dtype)
-        self._threads = threading.local()
-        self._codes: dict[bool, tuple[Code, str, Any]] = {}
+        self._reset()
 
-    # -- compiling, when first needed
-    def _code(self, wrt_inputs: bool = False) -> tuple[Code, str, Any]:
-        if wrt_inputs not in self._codes:
-            fused = fuse(self.graph)
-            sizes = [int(np.prod(shape)) for shape in self.shapes]
-            self.layout = lay_out(fused, schedule(fused), len(self.parameters), sizes)
-            code = Code(self.layout, self._names(), wrt_inputs)
-            source = source_of(code)
-            namespace = {
-                "strided": runtime.strided,
-                "take_values": runtime.take_values,
-                "put_values": runtime.put_values,
-                "broadcast_to": np.broadcast_to,
-            }
-            for name, value in code.globals.items():
-                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                    value = value.astype(self.dtype)
-                namespace[name] = value
-            exec(compile(source, "<program>", "exec"), namespace)
-            self._codes[wrt_inputs] = code, source, namespace
-        return self._codes[wrt_inputs]
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._codes: dict[bool, _Compiled] = {}
+        self._mine = threading.local()
 
-    def _names(self) -> dict[int, str]:
-        return {}
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_lock", "_codes", "_mine"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    # -- what people call
+    def __call__(self, *inputs: Any, parameters: Any = None) -> Any:
+        """The outputs: (rows,) for a single output, (rows, m) for m; a float, (m,) without rows."""
+        arrays, rows, has_rows = self._arrays(inputs)
+        theta = self._theta(parameters)
+        out = np.empty((rows, len(self.graph.outputs)), self.dtype)
+        for start, stop in self._pieces(rows):
+            run = self._state(False, stop - start)
+            run.forward(theta, [x[start:stop] for x in arrays])
+            run.read_outputs(out[start:stop])
+        if self._doubtful(False) and not np.isfinite(out).all():
+            for r in range(rows):
+                numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
+                out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
+        if self.single:
+            return out[:, 0] if has_rows else float(out[0, 0])
+        return out if has_rows else out[0]
+
+    def value_and_grad(
+        self, *inputs: Any, parameters: Any = None, out: Any = None, wrt: str = "parameters"
+    ) -> tuple[float, Any]:
+        """The mean over rows, and its gradient as one array in the order of `parameters`.
+
+        parameters  an array theta to use instead of the Values' numbers: then the call is pure
+        out         an array for the gradient, (len(parameters),)
+        wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
+        """
+        if not self.single:
+            raise ValueError("value_and_grad needs a single output: compile a single loss")
+        if wrt not in ("parameters", "inputs"):
+            raise ValueError(f"wrt is 'parameters' or 'inputs', not {wrt!r}")
+        arrays, rows, has_rows = self._arrays(inputs)
+        theta = self._theta(parameters)
+        by_inputs = wrt == "inputs"
+        g = self._gradient(out)
+        gx = [np.empty_like(x) for x in arrays] if by_inputs else []
+        pieces = self._pieces(rows)
+        total, gradient = 0.0, g
+        for number, (start, stop) in enumerate(pieces):
+            run = self._state(by_inputs, stop - start)
+            part = [x[start:stop] for x in arrays]
+            run.forward(theta, part)
+            total += run.sum_of_output()
+            into = gradient if number == 0 else np.empty_like(g)
+            run.backward(theta, part, into, [x[start:stop] for x in gx], 1.0 / rows)
+            if number:
+                gradient += into
+        value = total / rows
+        if self._doubtful(by_inputs) and not (
+            math.isfinite(value) and np.isfinite(g).all() and all(np.isfinite(x).all() for x in gx)
+        ):
+            value = self._interpreted(theta, arrays, rows, g, gx)
+        if not by_inputs:
+            return value, g
+        shaped = [
+            x.reshape((rows, *shape)) if has_rows else x.reshape(shape)
+            for x, (_, shape) in zip(gx, self.inputs, strict=True)
+        ]
+        return value, shaped[0] if len(shaped) == 1 else shaped
+
+    def backward(self, *inputs: Any) -> float:
+        """Add the mean's gradient to the `.grad` of the Values; returns the mean."""
+        value, g = self.value_and_grad(*inputs)
+        after = [p.grad + d for p, d in zip(self.parameters, g.tolist(), strict=True)]
+        _set_grads(self.parameters, after)
+        return value
+
+    def jvp(self, *inputs: Any, tangent: Any, parameters: Any = None) -> tuple[Any, Any]:
+        """Forward mode: the outputs, and their derivative along a direction of the parameters.
+
+        tangent  an array in the order of `parameters`; both answers have the shape of a call's.
+        """
+        arrays, rows, has_rows = self._arrays(inputs)
+        theta = self._theta(parameters)
+        direction = np.asarray(tangent, dtype=float)
+        if direction.shape != (len(self.parameters),):
+            raise ValueError(
+                f"tangent has shape {direction.shape}, but there are {len(self.parameters)} parameters"
+            )
+        outputs = self.graph.outputs.tolist()
+        answers = np.empty((2, rows, len(outputs)))
+        for r in range(rows):
+            x = _row(arrays, r)
+            numbers = interpret.evaluate(self.graph, theta, x)
+            along = interpret.tangents(self.graph, numbers, direction, np.zeros(len(x)))
+            answers[0, r] = [numbers[node] for node in outputs]
+            answers[1, r] = [along[node] or 0.0 for node in outputs]
+        if self.single:
+            answers = answers[..., 0]
+        value, derivative = answers if has_rows else answers[:, 0]
+        return value, derivative
+
+    def assign(self, theta: Any) -> None:
+        """Write an array of parameters into the Values' `.data`, all at once."""
+        numbers = self._theta(theta).tolist()
+        for p, number in zip(self.parameters, numbers, strict=True):
+            p.data = number
 
     @property
     def source(self) -> str:
-        return self._code()[1]
+        """The NumPy source that runs: every view bound beforehand, results written in place."""
+        return self._compiled(False).source
+
+    def __str__(self) -> str:
+        layout = self._compiled(False).layout
+        lines = [f"{'step':<10} {'shape':<18} {'scalar nodes':>12}"]
+        for step in layout.steps:
+            live = int((step.nodes >= 0).sum())
+            shape = " x ".join(map(str, step.nodes.shape))
+            lines.append(f"{step.row.name:<10} {shape:<18} {live:>12,}")
+        lines.append(f"{len(layout.steps)} steps for {self.graph.count():,} scalar nodes")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Program of {self.graph.count()} scalar nodes, {len(self.parameters)} parameters, "
+            f"{len(self.inputs)} inputs>"
+        )
+
+    # -- arguments
+    def _theta(self, parameters: Any) -> np.ndarray:
+        if parameters is None:
+            return np.array([p.data for p in self.parameters], self.dtype)
+        theta = np.asarray(parameters)
+        if theta.shape != (len(self.parameters),):
+            raise ValueError(
+                f"parameters has shape {theta.shape}, but the program has {len(self.parameters)}"
+            )
+        return np.ascontiguousarray(theta, self.dtype)
+
+    def _gradient(self, out: Any) -> np.ndarray:
+        size = len(self.parameters)
+        if out is None:
+            return np.empty(size, self.dtype)
+        if not isinstance(out, np.ndarray) or out.shape != (size,) or out.dtype != self.dtype:
+            raise ValueError(f"out must be a {self.dtype} array of shape ({size},)")
+        if not out.flags.c_contiguous:
+            raise ValueError("out must be contiguous: make it with numpy.empty")
+        return out
+
+    def _arrays(self, inputs: Sequence[Any]) -> tuple[list[np.ndarray], int, bool]:
+        """Every input as (rows, cells); the number of rows; whether any input had that axis."""
+        if len(inputs) != len(self.inputs):
+            names = ", ".join(name for name, _ in self.inputs)
+            raise ValueError(f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}")
+        arrays, rows, first = [], None, ""
+        for x, (name, shape) in zip(inputs, self.inputs, strict=True):
+            array = np.asarray(x, self.dtype)
+            if array.shape == shape:
+                arrays.append((array.reshape(1, -1), False))
+                continue
+            if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+                wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
+                raise ValueError(f"input {name} has shape {array.shape}, but the program takes ({wanted})")
+            if rows is not None and len(array) != rows:
+                raise ValueError(f"input {name} has {len(array)} rows, but {first} has {rows}")
+            rows, first = len(array), name
+            arrays.append((array.reshape(rows, int(np.prod(shape))), True))
+        if rows == 0:
+            raise ValueError("there are no rows: a mean over nothing is undefined")
+        count = 1 if rows is None else rows
+        spread = [x if own else np.broadcast_to(x, (count, x.shape[1])) for x, own in arrays]
+        return spread, count, rows is not None
+
+    # -- running
+    def _compiled(self, wrt_inputs: bool) -> _Compiled:
+        if wrt_inputs not in self._codes:
+            with self._lock:
+                if wrt_inputs not in self._codes:
+                    self._codes[wrt_inputs] = _Compiled(self, wrt_inputs)
+        return self._codes[wrt_inputs]
+
+    def _state(self, wrt_inputs: bool, rows: int) -> _State:
+        states = self._mine.__dict__.setdefault("states", {})
+        key = (wrt_inputs, rows)
+        if key not in states:
+            if len(states) > 8:  # batch sizes that changed: keep the memory of a few
+                states.pop(next(iter(states)))
+            states[key] = _State(self._compiled(wrt_inputs), rows, self.dtype)
+        return states[key]
+
+    def _pieces(self, rows: int) -> list[tuple[int, int]]:
+        size = self._compiled(False).layout.sizes[ROWS]
+        most = max(1, MOST_CELLS // (2 * size))
+        return [(start, min(start + most, rows)) for start in range(0, rows, most)]
+
+    def _doubtful(self, wrt_inputs: bool) -> bool:
+        compiled = self._compiled(wrt_inputs)
+        return compiled.layout.padded or compiled.code.conditional
+
+    def _interpreted(
+        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
+    ) -> float:
+        """The mean and its gradient node by node, where arrays met a number that is not finite."""
+        g[:] = 0.0
+        total = 0.0
+        kinds, slots = self.graph.kind, self.graph.slot
+        for r in range(rows):
+            x = _row(arrays, r)
+            numbers = interpret.evaluate(self.graph, theta, x)
+            output = int(self.graph.outputs[0])
+            total += numbers[output]
+            by_input = np.zeros(len(x))
+            adjoints = interpret.adjoints(self.graph, numbers, output)
+            for node, adjoint in enumerate(adjoints):
+                if adjoint is not None and kinds[node] == 2:
+                    g[slots[node]] += adjoint / rows
+                elif adjoint is not None and kinds[node] == 3:
+                    by_input[slots[node]] += adjoint / rows
+            start = 0
+            for array in gx:
+                array[r] = by_input[start : start + array.shape[1]]
+                start += array.shape[1]
+        return total / rows
+
+
+def _row(arrays: list[np.ndarray], r: int) -> np.ndarray:
+    return np.concatenate([x[r] for x in arrays]) if arrays else np.empty(0)
+
+
+class _Compiled:
+    """The passes' result for one choice of what gradients are taken by."""
+
+    def __init__(self, program: Program, wrt_inputs: bool) -> None:
+        fused = fuse(program.graph)
+        sizes = [math.prod(shape) for _, shape in program.inputs]
+        self.layout: Layout = lay_out(fused, schedule(fused), len(program.parameters), sizes)
+        self.code = Code(self.layout, _names(program), wrt_inputs)
+        self.source = source_of(self.code)
+        self.data = fused.data
+        self.namespace: dict[str, Any] = {
+            "strided": runtime.strided,
+            "take_values": runtime.take_values,
+            "put_values": runtime.put_values,
+            "broadcast_to": np.broadcast_to,
+        }
+        for name, value in self.code.globals.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                value = value.astype(program.dtype)
+            self.namespace[name] = value
+        exec(compile(self.source, "<compiled program>", "exec"), self.namespace)
+
+
+class _State:
+    """The buffers of one thread for one number of rows, and the functions bound to them."""
+
+    def __init__(self, compiled: _Compiled, rows: int, dtype: np.dtype[Any]) -> None:
+        self.compiled, self.rows, self.dtype = compiled, rows, dtype
+        sizes = compiled.layout.sizes
+        self.u, self.gu = (np.zeros(sizes[FREE], dtype) for _ in range(2))
+        self.v, self.gv = (np.zeros((sizes[ROWS], rows), dtype) for _ in range(2))
+        for cell, number in enumerate(RESERVED):
+            self.u[cell] = self.v[cell] = number
+        self.functions = compiled.namespace
+        self._forward, self._backward = self.functions["buffers"](
+            self.u, self.v, self.gu, self.gv, rows, dtype
+        )
+        self.theta: np.ndarray | None = None
+        self.g: np.ndarray | None = None
+        self.parameters: tuple[Any, ...] = ()
+        self.gradients: tuple[Any, ...] = ()
+
+    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
+        if theta is not self.theta:  # views of the same array are bound once
+            self.theta, self.parameters = theta, self.functions["parameters"](theta)
+        self.inputs = self.functions["inputs"](*[x.T for x in inputs])
+        with np.errstate(all="ignore"):
+            self._forward(*self.parameters, *self.inputs)
+
+    def backward(
+        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: list[Any], seed: float
+    ) -> None:
+        if gx or g is not self.g:
+            by_inputs = [x.T for x in gx] or [None] * len(inputs)
+            self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
+        for x in gx:
+            x.fill(0.0)
+        if len(self.compiled.code.unwritten):
+            g[self.compiled.code.unwritten] = 0.0
+        with np.errstate(all="ignore"):
+            self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
+
+    def cell(self, address: int) -> Any:
+        space, at = address >> SHIFT, address & (1 << SHIFT) - 1
+        if space == LITERAL:
+            return self.compiled.data[at]
+        if space >= FIRST_INPUT:
+            raise AssertionError("an input that is an output is copied by the layout")
+        return {THETA: self.theta, FREE: self.u, ROWS: self.v}[space][at]  # type: ignore[index]
+
+    def read_outputs(self, out: np.ndarray) -> None:
+        """Write the outputs to `out`, (rows, m)."""
+        for j, address in enumerate(self.compiled.layout.outputs.tolist()):
+            out[:, j] = self.cell(address)
+
+    def sum_of_output(self) -> float:
+        """The single output, summed over rows."""
+        number = self.cell(int(self.compiled.layout.outputs[0]))
+        return float(number.sum()) if np.ndim(number) else float(number) * self.rows
+
+
+def _names(program: Program) -> dict[int, str]:
+    """Names for the views of parameters, by the address they start at: W1, b1 from W1[0,0] ..."""
+    names = {}
+    for position, p in enumerate(program.parameters):
+        name = p.label.partition("[")[0]
+        if name.isidentifier() and name.isascii():
+            names[(THETA << SHIFT) + position] = name
+    return names

@@ -1,0 +1,68 @@
+"""The compiler: a recorded scalar graph becomes the matrix program a person would have written.
+
+    record -> fuse -> schedule -> lay out (factor) -> emit
+
+One pass a file, each a plain function of the graph before it. `compile` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..engine import Constant, Value, topological_order
+from .program import Program
+from .record import record
+
+
+def compile(
+    outputs: Any,
+    inputs: Sequence[Any] | None = None,
+    parameters: Sequence[Value] | None = None,
+    dtype: str = "float64",
+) -> Program:
+    """A `Program` that computes recorded outputs, and their gradients, at array speed.
+
+    outputs     a Value, or a list of Values
+    inputs      Values, lists of Values or nested lists of equal lengths: what a call passes arrays
+                for, with an axis of rows in front; recorded once, for one row
+    parameters  the leaves by which gradients are taken; default: every leaf that is neither an
+                input nor a constant, in order of first use
+    dtype       "float64" or "float32"
+
+    The graph is what was computed, once: an `if` on a Value's number was decided when it was
+    recorded, and a number read from `.data` is a constant now.
+    """
+    if isinstance(outputs, Value):
+        results, single = [outputs], True
+    else:
+        results, single = list(outputs), False
+    for result in results:
+        if not isinstance(result, Value):
+            raise TypeError(f"an output must be a Value, got {type(result).__name__}")
+    described, leaves = [], []
+    for position, given in enumerate(inputs or ()):
+        cells, shape = _flatten(given)
+        label = cells[0].label.partition("[")[0] if cells else ""
+        described.append((label or str(position), shape))
+        leaves += cells
+    fed = set(leaves)
+    if len(fed) < len(leaves):
+        raise ValueError("a Value occurs twice among the inputs: pass it once")
+    if parameters is None:
+        parameters = [
+            leaf
+            for leaf in topological_order(*results)
+            if not leaf.parents and type(leaf) is not Constant and leaf not in fed
+        ]
+    return Program(record(results, leaves, parameters), parameters, described, single, dtype)
+
+
+def _flatten(given: Any) -> tuple[list[Value], tuple[int, ...]]:
+    """The Values of a nested list in order, and its shape."""
+    if isinstance(given, Value):
+        return [given], ()
+    parts = [_flatten(item) for item in given]
+    if not parts or any(shape != parts[0][1] for _, shape in parts):
+        raise ValueError("an input is a Value, or lists of Values that are all of one length")
+    return [cell for cells, _ in parts for cell in cells], (len(parts), *parts[0][1])
