@@ -52,7 +52,8 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         """
         if shutil.which("dot") is not None:
             return super().pipe(format, *arguments, **options)
-        picture = render_with_library(self.source, format or self.format)
+        engine = self.graph_attr.get("layout") or options.get("engine") or self.engine
+        picture = render_with_library(self.source, format or self.format, engine)
         encoding = options.get("encoding")
         return picture.decode(encoding) if encoding else picture
 
@@ -116,8 +117,8 @@ def mimebundle(
     try:
         bundle["text/plain"] = repr(drawing)
         if layout_engine() is not None:
-            bundle["image/svg+xml"] = drawing.svg
-            bundle["text/html"] = as_image(drawing.svg)
+            bundle["image/svg+xml"] = svg = drawing.svg
+            bundle["text/html"] = as_image(svg)
             for format in {"image/png", "image/jpeg"} & shown:
                 bundle[format] = drawing.pipe(format.removeprefix("image/"))
     except Exception as error:  # text is better than a traceback where a picture is expected
@@ -148,15 +149,14 @@ def layout_engine() -> str | None:
 _one_at_a_time = threading.Lock()  # Graphviz's library keeps its state in globals
 
 
-def render_with_library(source: str, format: str) -> bytes:
+def render_with_library(source: str, format: str, engine: str = "dot") -> bytes:
     """The picture by pygraphviz's Graphviz, in this process; NoLayoutEngine without it."""
     if layout_engine() != "pygraphviz":
         raise NoLayoutEngine
     import pygraphviz
 
     with _one_at_a_time:
-        graph = pygraphviz.AGraph(string=source)
-        return bytes(graph.draw(format=format, prog=graph.graph_attr["layout"] or "dot"))
+        return bytes(pygraphviz.AGraph(string=source).draw(format=format, prog=engine))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
