@@ -16,6 +16,11 @@ ROOT = Path(micrograd_scratch.__file__).parent.parent
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+hypothesis.settings.register_profile(  # for the mutants: that it fails is enough
+    "first-failure",
+    hypothesis.settings.get_profile("repeatable"),
+    phases=(hypothesis.Phase.generate,),
+)
 
 
 def pytest_configure(config):

@@ -8,6 +8,7 @@ import copy
 import gc
 import math
 import pickle
+import signal
 import weakref
 
 import numpy as np
@@ -428,6 +429,14 @@ def test_jvp_of_several_results_and_repeated_inputs():
         mg.jvp(a * b, [a, b], [1.0])
 
 
+def test_jvp_by_an_input_that_is_computed_from_another():
+    x = Value(2.0)
+    y = x * x
+    z = y * x
+    assert mg.jvp(z, [x, y], [1.0, 0.0]) == 12.0 and mg.jvp(z, [x, y], [1.0, 0.5]) == 13.0
+    assert [g.data for g in mg.grad(z, [x, y])] == [12.0, 2.0]  # <Jx, y> = <x, J'y> holds here too
+
+
 def test_jacobian_hessian_and_hessian_vector_product():
     a, b = Value(2.0), Value(3.0)
     table = mg.jacobian([a * b, mg.sin(a)], [a, b])
@@ -692,16 +701,36 @@ def test_training_does_not_grow_without_the_garbage_collector(run_python):
     assert float(run_python(PEAK + code)) < 5
 
 
-def test_an_interrupt_never_tears_the_gradients(run_python):
-    """Ctrl-C's exception at random moments of backward: every .grad as before, or as after."""
+ONCE_AND_TWICE = [
+    1,
+    pytest.param(
+        2, marks=pytest.mark.xfail(strict=True, reason="a second one tears the restoring")
+    ),
+]
+
+
+@pytest.mark.parametrize("interrupts", ONCE_AND_TWICE)
+def test_interrupts_never_tear_the_gradients(interrupts, run_python):
+    """Ctrl-C's exception at random moments of backward: every .grad as before, or as after.
+
+    And an impatient second Ctrl-C, while the first one is being handled.
+    """
     code = """
-        import random, signal, time
+        import os, random, signal, time
         from micrograd_scratch import Value, dot, where
         from micrograd_scratch.engine import topological_order
-        def interrupt(number, frame):
-            raise KeyboardInterrupt
-        signal.signal(signal.SIGALRM, interrupt)
         draw = random.Random(1)
+        raised, wanted = 0, int(os.environ["INTERRUPTS"])
+        def interrupt(number, frame):
+            global raised
+            while frame is not None and frame.f_code is not Value.backward.__code__:
+                frame = frame.f_back
+            if frame is not None:  # only inside of backward
+                raised += 1
+                if raised < wanted:
+                    signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 60e-6))
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupt)
         values = [Value(draw.uniform(-1, 1)) for _ in range(20)]
         for _ in range(15):
             pairs = list(zip(values, reversed(values)))
@@ -714,32 +743,28 @@ def test_an_interrupt_never_tears_the_gradients(run_python):
         for _ in range(5):
             root.backward()
         one_pass = (time.perf_counter() - started) / 5
-        before, after, tries = 0, 0, 0
-        while before < 300 and tries < 5_000:
-            tries += 1
+        complete = 0
+        for _ in range(5_000):
             for n in nodes:
                 n.grad = 3.0
+            raised = 0
             try:
-                signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 1.1 * one_pass))
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, one_pass))
                 root.backward()
-                signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 pass
             signal.setitimer(signal.ITIMER_REAL, 0)
             grads = [n.grad for n in nodes]
-            if grads == [3.0] * len(nodes):
-                before += 1
-            elif grads == [3.0 + d for d in derivative]:
-                after += 1
-            else:
-                raise SystemExit(f"torn after {before} interrupts: {grads}")
-        print(before, after)
+            if grads != [3.0] * len(nodes) and grads != [3.0 + d for d in derivative]:
+                raise SystemExit(f"torn after {complete} interrupts: {grads[:5]} ...")
+            complete += raised == wanted
+            if complete == 300:
+                break
+        print(complete)
     """
-    signal = pytest.importorskip("signal")
     if not hasattr(signal, "setitimer"):
         pytest.skip("needs interval timers")
-    before, after = map(int, run_python(code).split())
-    assert before >= 300 and after > 0
+    assert run_python(code, INTERRUPTS=str(interrupts)) == "300"
 
 
 # ---------------------------------------------------------------- the package
