@@ -14,6 +14,8 @@ from ..engine import Constant, Value, topological_order
 from .program import Program
 from .record import record
 
+__all__ = ["Program", "compile"]
+
 
 def compile(
     outputs: Any,

@@ -50,17 +50,24 @@ class Array(Symbol):
     shape    of its grid, without the axis of rows
     by_row   whether it has that axis (the last)
     boolean  whether its elements are truths
+    expanded whether it has an axis of length 1 in place of rows
     name     its name in the source; given last to temporaries, which share memory
     """
 
-    __slots__ = ("code", "shape", "by_row", "boolean", "name")
+    __slots__ = ("code", "shape", "by_row", "boolean", "name", "expanded")
 
     def __init__(
-        self, code: Code, shape: Sequence[int], by_row: bool, boolean: bool = False, name: str = ""
+        self,
+        code: Code,
+        shape: Sequence[int],
+        by_row: bool,
+        boolean: bool = False,
+        name: str = "",
+        expanded: bool = False,
     ) -> None:
         super().__init__(name)
         self.code, self.shape, self.by_row = code, tuple(shape), by_row
-        self.boolean, self.name = boolean, name
+        self.boolean, self.name, self.expanded = boolean, name, expanded
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.code.apply(row, xs)
@@ -73,6 +80,11 @@ class Instruction:
 
     def __init__(self, template: str, reads: Sequence[Any], out: Array) -> None:
         self.template, self.reads, self.out = template, tuple(reads), out
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it only names a view of a temporary, which is bound once like the others."""
+        return self.template.startswith("{out} = {0}")
 
     def text(self) -> str:
         """The line in the source."""
@@ -115,13 +127,13 @@ class Code:
             if any(self.wants(operand) for operand in step.operands):
                 self.mark(self.needed, step.out)
         self.lines, self.known = [], {}
-        seed = Array(self, (1,), False, name="seed")
         for cell in layout.outputs.tolist():
             if cell >> SHIFT != LITERAL:
                 space, at = cell >> SHIFT, cell & (1 << SHIFT) - 1
                 output = Operand((1,), np.array([cell]), regular=(space, at, (1,)))
-                if self.wants(output):
-                    self.add_to(output, seed)
+                if self.wants(output):  # the mean over rows, of what may be the same for all
+                    by_row = space == ROWS or space >= FIRST_INPUT
+                    self.add_to(output, Array(self, (1,), by_row, name="seed" + " * rows" * (not by_row)))
         self.backward.append(self.lines)
         for step, context in zip(reversed(layout.steps), reversed(self.contexts), strict=True):
             self.lines, (self.known, out, operands) = [], context
@@ -155,7 +167,7 @@ class Code:
         return operand.cells is not None and bool(self.cells(self.needed, operand).any())
 
     # -- names
-    def constant(self, value: np.ndarray, kind: str = "c") -> str:
+    def constant(self, value: np.ndarray, kind: str = "constant") -> str:
         """The name of an array that never changes."""
         name = f"{kind}{len(self.globals)}"
         self.globals[name] = value
@@ -192,7 +204,8 @@ class Code:
                 function = "gradients" if gradient else "inputs"
             name = self.unique(("d" if gradient else "") + self.name_of(space, offset), function)
             self.bindings.setdefault(function, []).append((name, text + suffix))
-            self.views[key] = Array(self, operand.shape, by_row, name=name)
+            expanded = expand and not by_row
+            self.views[key] = Array(self, operand.shape, by_row, name=name, expanded=expanded)
         return self.views[key]
 
     def name_of(self, space: int, offset: int) -> str:
@@ -213,8 +226,10 @@ class Code:
         self.lines.append(Instruction(template, reads, out))
         return out
 
-    def temporary(self, shape: Sequence[int], by_row: bool, boolean: bool = False) -> Array:
-        return Array(self, shape, by_row, boolean)
+    def temporary(
+        self, shape: Sequence[int], by_row: bool, boolean: bool = False, expanded: bool = False
+    ) -> Array:
+        return Array(self, shape, by_row, boolean, expanded=expanded)
 
     def load(self, operand: Operand, step: Step, out: Array) -> Any:
         """What instructions read for an operand: a number, a literal, a view, or a gathered copy."""
@@ -226,8 +241,8 @@ class Code:
                 return float(operand.literal.reshape(()))
             literal = np.broadcast_to(operand.literal, operand.shape) if whole else operand.literal
             literal = np.ascontiguousarray(literal)[..., None] if expand else literal
-            return Array(self, operand.shape if whole else operand.literal.shape, False,
-                         name=self.constant(literal))
+            shape = operand.shape if whole else operand.literal.shape
+            return Array(self, shape, False, name=self.constant(literal), expanded=expand)
         if operand.regular is not None:
             return self.view(operand, expand=expand)
         return self.gather(operand, expand)
@@ -249,15 +264,15 @@ class Code:
             at = flat[here] & (1 << SHIFT) - 1
             source = self.whole(space)
             if len(here) == flat.size:
-                index = self.constant(at.reshape(operand.shape), "i")
+                index = self.constant(at.reshape(operand.shape), "index")
                 self.emit("take({0}, " + index + ', 0, {out}, "clip")', [source], out)
             else:
-                place, index = self.constant(here, "i"), self.constant(at, "i")
+                place, index = self.constant(here, "index"), self.constant(at, "index")
                 tail = "[:, None]" if by_row and not source.by_row else ""
                 line = "{out}.reshape(" + (f"{flat.size}, -1" if by_row else "-1") + ")"
                 self.emit(f"{line}[{place}] = {{0}}[{index}]{tail}", [source], out)
         if expand and not by_row:
-            expanded = Array(self, operand.shape, False)
+            expanded = Array(self, operand.shape, False, expanded=True)
             return self.emit("{out} = {0}[..., None]", [out], expanded)
         return out
 
@@ -288,16 +303,17 @@ class Code:
         arrays = [x for x in xs if isinstance(x, Array)]
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
         by_row = any(x.by_row for x in arrays)
+        expanded = not by_row and any(x.expanded for x in arrays)
         if row is where:
             condition = xs[0]
             if not condition.boolean:
                 condition = self.apply(not_equal, (condition, 0.0))
-            out = self.temporary(shape, by_row)
+            out = self.temporary(shape, by_row, expanded=expanded)
             self.emit("copyto({out}, {0})", [xs[2]], out)
             return self.emit("copyto({out}, {0}, where={1})", [xs[1], condition], out)
         truths = all(isinstance(x, Array) and x.boolean for x in xs)
         boolean = row in _COMPARISONS or truths and row in (multiply, add)
-        out = self.temporary(shape, by_row, boolean)
+        out = self.temporary(shape, by_row, boolean, expanded)
         name = str(row.array)
         reads = ", ".join(f"{{{i}}}" for i in range(len(xs)))
         if hasattr(np, name):
@@ -316,9 +332,10 @@ class Code:
             self.emit("copyto({out}, {0})", [answer], out)
 
     def fresh(self, answer: Array) -> bool:
-        """Whether it is a temporary that an instruction of this step makes."""
-        return not answer.name and any(
-            line.out is answer and not line.template.startswith("{out} =") for line in self.lines
+        """Whether it is a temporary that an instruction of this step makes, as its last operand."""
+        makers = [line for line in self.lines if line.out is answer]
+        return not answer.name and bool(makers) and all(
+            re.search(r"\{out\}(?![.\[ ])", line.template) for line in makers
         )
 
     # -- forward, by form
@@ -435,8 +452,11 @@ class Code:
     def add_product(self, step: Step, which: int, factors: list[Any], by_row: bool) -> None:
         """The adjoint of one matrix: written where it belongs if nothing is there yet."""
         operand = step.operands[which]
+        regular = operand.regular
         if self.assignable(operand) and (
-            not by_row or operand.shape[-1] == 1 or operand.regular[2][-1] == 1  # type: ignore[index]
+            not by_row  # else the target must take columns and rows as one axis
+            or operand.shape[-1] == 1
+            or (regular[2][-1] == 1 and regular[0] == ROWS)  # type: ignore[index]
         ):
             self.mark(self.written, operand)
             out = self.view(operand, gradient=True)
@@ -492,13 +512,13 @@ class Code:
             if space == LITERAL:
                 continue
             at = np.unique(cells[cells >> SHIFT == space] & (1 << SHIFT) - 1)
-            empty = at[~self.written[space][at]]
+            empty = at[~self.written[space][at] & self.needed[space][at]]
             if len(empty):
                 self.written[space][empty] = True
                 if space != THETA and empty[-1] - empty[0] + 1 == len(empty):
                     index = f"{empty[0]}:{empty[-1] + 1}"
                 else:
-                    index = self.constant(empty, "i")
+                    index = self.constant(empty, "index")
                 self.emit(f"{{0}}[{index}] = 0.0", [self.whole(space, True)], self.whole(space, True))
 
     def add_to(self, operand: Operand, term: Array) -> None:
@@ -512,8 +532,8 @@ class Code:
             self.mark(self.written, operand)
             if spread or over_rows:
                 self.emit(_reduction(spread, over_rows, term), [term], out)
-            elif term.name == "seed":
-                self.emit("{out}.fill(seed)", [], out)
+            elif term.name.startswith("seed"):
+                self.emit(f"{{out}}.fill({term.name})", [], out)
             else:
                 self.known = {key: x for key, x in self.known.items() if x is not term}
                 self.store(term, out)
@@ -550,19 +570,19 @@ class Code:
             if not term.by_row and term.shape != operand.shape:
                 source = f"broadcast_to({{1}}, {operand.shape}).reshape(-1)"
             if term.by_row and not whole.by_row:
-                source = f"{source}[:, 0]"
+                source = f"{source}[:, 0]" if over_rows else f"add.reduce({source}, 1)"
             elif whole.by_row and not term.by_row:
                 source = f"{source}[:, None]"
             unique, first = np.unique(at, return_index=True)
             if len(unique) == len(at):
-                index = self.constant(at, "i")
+                index = self.constant(at, "index")
                 if len(here) != flat.size:
-                    source += f"[{self.constant(here, 'i')}]"
+                    source += f"[{self.constant(here, 'index')}]"
                 self.emit(f"{{0}}[{index}] += {source}", [whole, term], whole)
             else:  # a cell that occurs more than once: its terms side by side, and added up
                 order = np.argsort(at, kind="stable")
                 starts = np.searchsorted(at[order], unique)
-                names = [self.constant(x, "i") for x in (unique, here[order], starts)]
+                names = [self.constant(x, "index") for x in (unique, here[order], starts)]
                 self.emit(
                     f"{{0}}[{names[0]}] += add.reduceat({source}[{names[1]}], {names[2]}, 0)",
                     [whole, term],
@@ -630,7 +650,7 @@ def source_of(code: Code) -> str:
         {w for line in forward + backward for w in _words(line.template) if hasattr(np, w)}
     )
     bound = {f: [name for name, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
-    out = [f"from numpy import {', '.join([*used, 'empty'])}", ""]
+    out = [f"from numpy import {', '.join([*used, 'empty', 'inf', 'nan'])}", ""]
     inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
     arguments = {
         "parameters": ["theta"],
@@ -644,17 +664,19 @@ def source_of(code: Code) -> str:
     out += ["def buffers(u, v, gu, gv, rows, dtype):"]
     out += [f"    {name} = {text}" for name, text in code.bindings.get("buffers", [])]
     out += [f"    {name} = {text}" for name, text in temporaries]
+    out += [f"    {line.text()}" for line in forward + backward if line.is_view]
     passed = bound["parameters"] + bound["inputs"]
     comments = [_comment(step) for step in code.layout.steps]
     out += ["", f"    def forward({', '.join(passed)}):"]
     for comment, lines in zip(comments, code.forward, strict=True):
-        out += [f"        # {comment}", *(f"        {line.text()}" for line in lines)]
+        out += [f"        # {comment}"]
+        out += [f"        {line.text()}" for line in lines if not line.is_view]
     out += ["        return", ""]
     out += [f"    def backward({', '.join([*passed, *bound['gradients'], 'seed'])}):"]
     for comment, lines in zip(["the result", *reversed(comments)], code.backward, strict=True):
         if lines:
             out += [f"        # back through {comment}"]
-            out += [f"        {line.text()}" for line in lines]
+            out += [f"        {line.text()}" for line in lines if not line.is_view]
     out += ["        return", "", "    return forward, backward", ""]
     return "\n".join(out)
 
@@ -680,11 +702,12 @@ def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
         for x in (*line.reads, line.out):
             if isinstance(x, Array) and not x.name:
                 last[root.get(x, x)] = i
-        if line.template.startswith("{out} =") and not line.out.name:
+        if line.is_view:
             for x in line.reads:
                 if isinstance(x, Array):
                     root[line.out] = root.get(x, x)
     free: dict[Any, list[str]] = {}
+    kinds: dict[str, Any] = {}
     made: list[tuple[str, str]] = []
     ending: dict[int, list[Array]] = {}
     for array, i in last.items():
@@ -695,15 +718,17 @@ def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
             if line.template.startswith("{out} ="):
                 out.name = f"s{i}"
             else:
-                kind = (out.shape, out.by_row, out.boolean)
+                tail = ["rows"] if out.by_row else ["1"] if out.expanded else []
+                kind = (out.shape, *tail, out.boolean)
                 names = free.setdefault(kind, [])
                 if names:
                     out.name = names.pop()
                 else:
                     out.name = f"t{len(made)}"
-                    shape = ", ".join([*map(str, out.shape), *(["rows"] if out.by_row else [])])
+                    shape = ", ".join([*map(str, out.shape), *tail])
                     made.append((out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})"))
+                kinds[out.name] = kind
         for array in ending.get(i, ()):
-            if re.fullmatch(r"t\d+", array.name):
-                free[(array.shape, array.by_row, array.boolean)].append(array.name)
+            if array.name in kinds:
+                free[kinds[array.name]].append(array.name)
     return made
