@@ -139,7 +139,7 @@ def _seed(text: str) -> int:
 def _compare(options: argparse.Namespace) -> int:
     if options.plot is not None:  # before the measuring, not after
         if util.find_spec("matplotlib") is None:
-            raise UsageError('pictures need matplotlib: pip install "micrograd_scratch[plot]"')
+            raise UsageError("pictures need matplotlib, the extra [plot]: pip install matplotlib")
         try:
             options.plot.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -202,7 +202,9 @@ def _check(options: argparse.Namespace) -> int:
         f = Expression(options.expression)
     except ExpressionError as error:
         raise UsageError(error) from None
-    point = dict(map(_assignment, options.point))
+    assignments = list(map(_assignment, options.point))
+    point = dict(assignments)
+    twice = [name for name in point if [name for name, _ in assignments].count(name) > 1]
     missing = [name for name in f.names if name not in point]
     unknown = [name for name in point if name not in f.names]
     if not f.names:
@@ -210,6 +212,8 @@ def _check(options: argparse.Namespace) -> int:
     if missing:
         example = " ".join(f"{name}=0.7" for name in missing)
         raise UsageError(f"{' and '.join(missing)} has no number: add {example}")
+    if twice:
+        raise UsageError(f"{' and '.join(twice)} is given twice: give each variable one number")
     if unknown:
         raise UsageError(
             f"{' and '.join(unknown)} is not in the expression, whose variables are "
@@ -247,10 +251,11 @@ def _assignment(text: str) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class Component:
-    """Something that may be installed: version is "" if it is not."""
+    """Something that may be installed: version is "" if it is not, extra "" if none brings it."""
 
     name: str
     version: str
+    extra: str
     gives: str
     install: str
 
@@ -275,18 +280,18 @@ PACKAGES = (
 def components() -> list[Component]:
     """Python, this package, and everything it can use, installed or not."""
     found = [
-        Component("Python", sys.version.split()[0], sys.executable, ""),
-        Component("micrograd_scratch", __version__, str(Path(__file__).parent), ""),
+        Component("Python", sys.version.split()[0], "", sys.executable, ""),
+        Component("micrograd_scratch", __version__, "", str(Path(__file__).parent), ""),
     ]
     for name, extra, gives in PACKAGES:
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             version = ""
-        package = f'"micrograd_scratch[{extra}]"' if extra else name
-        found.append(Component(name, version, gives, f"pip install {package}"))
-    mend = 'pip install "micrograd_scratch[draw]", or Graphviz from graphviz.org'
-    found.append(Component("dot", _dot_version(), "the program that renders drawings", mend))
+        found.append(Component(name, version, extra, gives, f"pip install {name}"))
+    gives = "the program that renders drawings, as pygraphviz"
+    mend = "Graphviz from your system or graphviz.org"
+    found.append(Component("dot", _dot_version(), "", gives, mend))
     return found
 
 
@@ -307,11 +312,12 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(component) for component in found], indent=2))
         return 0
-    rows = [(c.name, c.version or "missing", c.gives) for c in found]
+    rows = [(c.name, c.version or "missing", c.extra, c.gives) for c in found]
     mends = [(c.name, c.install) for c in found if not c.version]
-    tables = [Table("Installed", ("what", "version", "gives"), rows, left=3)]
+    tables = [Table("Installed", ("what", "version", "extra", "gives"), rows, left=4)]
     if mends:
-        tables.append(Table("How to get what is missing", ("what", "how"), mends, left=2))
+        note = 'An extra at once, from a copy of the repository: pip install ".[all]".'
+        tables.append(Table("How to get what is missing", ("what", "how"), mends, note, left=2))
     _show(tables)
     return 0
 

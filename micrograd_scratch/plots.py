@@ -195,5 +195,6 @@ def _axes(ax: Any) -> Any:
 def _finished(ax: Any) -> Any:
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
-    ax.legend(fontsize="small")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small")
     return ax
