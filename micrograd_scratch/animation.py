@@ -31,7 +31,6 @@ _NAMESPACE = "http://www.w3.org/2000/svg"
 _FORWARD, _BACKWARD = "#1d4ed8", "#b91c1c"
 _HOLD = 3.0  # seconds that the whole picture stands at the end
 _CAPTION_HEIGHT, _LEAST_WIDTH = 24, 480  # points
-_TEXTS = {"data": 2, "grad": 2}  # a line's <text> elements: its name is in another color
 
 
 class Animation:
@@ -184,13 +183,11 @@ def _animated(picture: _AnimatedPicture, seconds: float) -> str:
 
 def _animate_node(picture: _AnimatedPicture, node: Value, group: Element) -> None:
     """Hide the node's numbers until they are computed, and its color until its gradient is."""
-    texts = group.iter("text")
-    for what, _ in picture.lines(node):
-        for text in [next(texts) for _ in range(_TEXTS.get(what, 1))]:
-            if what == "data" and node.parents:
-                text.set("class", f"on{picture.data_step[node]}")
-            elif what == "grad":
-                text.set("class", f"on{_shown_from(picture, node)}")
+    for what, text in zip(picture.lines(node), group.iter("text"), strict=True):
+        if what == "data" and node.parents:
+            text.set("class", f"on{picture.data_step[node]}")
+        elif what == "grad":
+            text.set("class", f"on{_shown_from(picture, node)}")
     if not isinstance(node, Constant):
         _copy_shapes(group, f"off{_shown_from(picture, node)}", fill="#ffffff")
 

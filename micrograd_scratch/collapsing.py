@@ -24,12 +24,11 @@ from .drawing import (
     blank_drawing,
     color_of,
     legend_label,
-    node_label,
     nodes_to_draw,
     text_tree,
 )
 from .engine import Value, topological_order
-from .rendering import Drawing, number_text, printable
+from .rendering import Drawing, label_text, number_text, printable
 
 _LARGEST_GRAPH = 300_000  # nodes
 _MOST_BOXES, _MOST_EDGES = 40, 120  # what can still be read
@@ -239,26 +238,25 @@ class CollapsedPicture(Picture):
         """module, or the kind of the box's nodes."""
         return "module" if box.part is not None else self.kind(box.nodes[0])
 
-    def box_lines(self, box: Box) -> list[tuple[str, str]]:
-        """What the box says, line by line, as Picture.lines."""
+    def box_lines(self, box: Box) -> list[str]:
+        """What the box says, line by line."""
         if box.alone is not None:
-            return self.lines(box.alone)
+            return list(self.lines(box.alone).values())
         first = box.nodes[0]
         if box.part is not None:
             operations = sum(bool(node.parents) for node in box.nodes)
-            lines = [("label", box.part.title), ("more", box.part.details)]
-            lines.append(("more", f"{operations} operation{'s' * (operations > 1)}"))
+            lines = [box.part.title, box.part.details]
+            lines.append(f"{operations} operation{'s' * (operations > 1)}")
         else:
-            lines = [("label", str(first.label))] if first.label else []
-            lines += [("op", first.op)] if first.op else []
+            name = " = ".join(filter(None, [printable(first.label), first.op]))
             what = "nodes" if first.op else f"{self.kind(first)}s"
-            lines.append(("more", f"{len(box.nodes)} {what}"))
+            lines = [name] * bool(name) + [f"{len(box.nodes)} {what}"]
         data = [node.data for node in (box.outputs if box.part else box.nodes)]
         if data:
-            lines.append(("outputs" if box.part else "data", range_text(data)))
+            lines.append(f"{'outputs' if box.part else 'data'} {range_text(data)}")
         if grads := self.box_gradients(box):
-            what = "parameters' grad" if box.part else "grad"
-            lines.append((what, range_text(grads) if self.ran or any(grads) else "not run"))
+            told = range_text(grads) if self.ran or any(grads) else "not run"
+            lines.append(f"grad of parameters {told}" if box.part else f"grad {told}")
         return lines
 
     def box_gradients(self, box: Box) -> list[float]:
@@ -280,7 +278,7 @@ class CollapsedPicture(Picture):
         drawing = blank_drawing()
         for box in self.boxes:
             style = BORDERS[self.box_kind(box)] | {"fillcolor": self.box_fill(box)}
-            drawing.node(box.name, node_label(self.box_lines(box)), **style)
+            drawing.node(box.name, label_text(*self.box_lines(box)), **style)
         for (source, target), count in self.edges.items():
             if source.alone is not None and target.alone is not None:
                 for _time in range(count):
@@ -308,13 +306,7 @@ class CollapsedPicture(Picture):
 
     def box_line(self, box: Box) -> str:
         """One box of the text tree."""
-        if box.alone is not None:
-            return self.line(box.alone)
-        words = [
-            printable(text) if what in ("label", "op", "more") else f"{what} {printable(text)}"
-            for what, text in self.box_lines(box)
-        ]
-        return "  ".join(words)
+        return self.line(box.alone) if box.alone is not None else "  ".join(self.box_lines(box))
 
 
 def range_text(numbers: Sequence[float]) -> str:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from .engine import Constant, Value, source_line
-from .rendering import BACKGROUND, Drawing, label_text, number_text, printable
+from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, printable
 
 MAX_NODES = 200  # beyond this a scalar graph is unreadable, and dot needs over a second
 
 # Colors: dark text (#1f2937) on each of the fills has a contrast of at least 7 to 1.
-TEXT, MUTED, LINE = "#1f2937", "#374151", "#6b7280"
+TEXT, LINE = "#1f2937", "#6b7280"
 POSITIVE, NEGATIVE, NOT_RUN, NOT_FINITE = "#6fb1f7", "#f9a36f", "#eceef1", "#f6e05e"
 BORDERS = {  # how the border tells what a node is: attributes of the node, and of a legend cell
     "result": {"color": "#111827", "penwidth": "3", "style": "rounded,filled"},
@@ -170,16 +170,16 @@ class Picture:
         """How many operands of the node are left out because of `depth`."""
         return sum(p not in self.names for p in node.parents)
 
-    def lines(self, node: Value) -> list[tuple[str, str]]:
-        """What the node says, line by line: (what it is, text)."""
-        lines = [("label", str(node.label))] if node.label else []
-        if node.parents:
-            lines.append(("op", node.op))
-        lines.append(("data", number_text(node.data)))
+    def lines(self, node: Value) -> dict[str, str]:
+        """What the node says, line by line: name (its label and operation), data, grad, more."""
+        lines = {}
+        if node.label or node.op:
+            lines["name"] = " = ".join(filter(None, [printable(node.label), node.op]))
+        lines["data"] = f"data {number_text(node.data)}"
         if not isinstance(node, Constant):
-            lines.append(("grad", self.gradient(node)))
+            lines["grad"] = f"grad {self.gradient(node)}"
         if hidden := self.hidden_operands(node):
-            lines.append(("more", f"{hidden} operand{'s' * (hidden > 1)} not drawn"))
+            lines["more"] = f"{hidden} operand{'s' * (hidden > 1)} not drawn"
         return lines
 
     def drawing(
@@ -201,7 +201,7 @@ class Picture:
             pale = lit is not None and node not in lit
             style = self._style(node, pale)
             name = self.names[node]
-            drawing.node(name, node_label(self.lines(node)), id=name, **style)
+            drawing.node(name, label_text(*self.lines(node).values()), id=name, **style)
         for node in self.nodes:
             slopes = local_derivatives(node, derivatives)
             for position, p in enumerate(node.parents):
@@ -243,14 +243,10 @@ class Picture:
 
     def line(self, node: Value) -> str:
         """One node of the text tree: name, operation, number, gradient, source line if known."""
-        words = {what: printable(text) for what, text in self.lines(node)}
-        name = " = ".join(words[what] for what in ("label", "op") if what in words)
-        told = [f"{what} {words[what]}" for what in ("data", "grad") if what in words]
-        if "more" in words:
-            told.append(f"({words['more']})")
-        if line := source_line(node):
-            told.append(f"at {line}")
-        return "  ".join([name or self.kind(node), *told])
+        lines = self.lines(node)
+        name = lines.pop("name", self.kind(node))
+        where = [f"at {source_line(node)}"] if source_line(node) else []
+        return "  ".join([name, *lines.values(), *where])
 
 
 def text_tree(
@@ -303,28 +299,11 @@ def blank_drawing() -> Drawing:
     )  # fmt: skip
 
 
-def node_label(lines: Iterable[tuple[str, str]]) -> str:
-    """The lines of a node as Graphviz's HTML-like label; `what` gives each line its look."""
-    shown = []
-    for what, text in lines:
-        escaped = label_text(text)
-        if what == "label":
-            escaped = f"<B>{escaped}</B>"
-        elif what == "op":
-            escaped = f'<FONT POINT-SIZE="13">{escaped}</FONT>'
-        elif what == "more":
-            escaped = f'<FONT COLOR="{MUTED}">{escaped}</FONT>'
-        else:
-            escaped = f'<FONT COLOR="{MUTED}">{what}</FONT> {escaped}'
-        shown.append(escaped)
-    return f"<{'<BR/>'.join(shown)}>"
-
-
 def edge_style(slope: Any, derivatives: bool, bright: bool | None = None) -> dict[str, str]:
     """Attributes of an edge with that local derivative; `bright` highlights it, or pales it."""
     style = {}
     if derivatives:
-        style["label"] = f"<{label_text(slope_text(slope))}>"
+        style["label"] = label_text(slope_text(slope))
     if slope is None:
         style["style"] = "dashed"
     if bright is not None:
@@ -348,20 +327,29 @@ def local_derivatives(node: Value, wanted: bool = True) -> Sequence[Any]:
     return node.row.slopes(node.data, *[p.data for p in node.parents])
 
 
-def largest_size(numbers: Iterable[float]) -> float:
+def largest_size(numbers: Iterable[Any]) -> float:
     """The largest finite absolute value, 0.0 if there is none."""
-    return max((abs(x) for x in numbers if math.isfinite(x)), default=0.0)
+    return max((abs(x) for x in map(as_number, numbers) if math.isfinite(x)), default=0.0)
 
 
-def color_of(number: float, largest: float) -> str:
+def as_number(x: Any) -> float:
+    """x as a float, nan if it is none: people write None into `.grad`."""
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def color_of(number: Any, largest: float) -> str:
     """Blue for positive, orange for negative, white for 0, yellow for nan and infinities.
 
     The strength goes by the square root, so that a gradient of a hundredth of the largest is seen.
     """
-    if not math.isfinite(number):
+    x = as_number(number)
+    if not math.isfinite(x):
         return NOT_FINITE
-    share = math.sqrt(abs(number) / largest) if largest else 0.0
-    return mix("#ffffff", POSITIVE if number > 0 else NEGATIVE, min(share, 1.0))
+    share = math.sqrt(abs(x) / largest) if largest else 0.0
+    return mix("#ffffff", POSITIVE if x > 0 else NEGATIVE, min(share, 1.0))
 
 
 def mix(start: str, end: str, share: float) -> str:
@@ -392,7 +380,7 @@ def legend_label(
         note = "\n".join([_ON_THE_EDGES, note]) if note else _ON_THE_EDGES
     for line in note.splitlines():
         width = len(rows[0]) if rows else 1
-        rows.append([f'<TD COLSPAN="{width}">{label_text(line, longest=200)}</TD>'])
+        rows.append([f'<TD COLSPAN="{width}">{cell_text(line)}</TD>'])
     table = "".join(f"<TR>{''.join(cells)}</TR>" for cells in rows)
     return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="3" CELLBORDER="0">{table}</TABLE>>'
 

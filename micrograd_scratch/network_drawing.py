@@ -17,10 +17,9 @@ from .drawing import (
     color_of,
     largest_size,
     mix,
-    node_label,
 )
 from .engine import Value
-from .rendering import BACKGROUND, Drawing, label_text, number_text, printable
+from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, printable
 
 _MAX_WIDTH = 16
 _COLUMN, _ROW = 110.0, 46.0  # points between neurons
@@ -82,7 +81,7 @@ def draw_network(
         if hidden:
             place = at * apart, -(top + len(kept) // 2) * _ROW
             gap = {"shape": "box", "style": "filled", "color": BACKGROUND, "pos": _pos(place)}
-            drawing.node(f"more{at}", f"<{hidden} more>", fillcolor=BACKGROUND, **gap)
+            drawing.node(f"more{at}", f"{hidden} more", fillcolor=BACKGROUND, **gap)
     adjacent = all(
         unit.column == units[source].column + 1 for unit in units for source, _ in unit.sources
     )
@@ -95,12 +94,10 @@ def draw_network(
         unit = units[i]
         kind = "operation" if unit.sources else "input"
         style = BORDERS["result" if unit.column == last else kind]
-        text = [("label", unit.name)]
-        if unit.output is not None:
-            text = [("more", format(unit.output, ".2g"))]
+        text = unit.name if unit.output is None else format(unit.output, ".2g")
         fill = "#ffffff" if unit.output is None else color_of(unit.output, largest)
         attributes = {**style, "fillcolor": fill, "style": "filled"}
-        drawing.node(f"n{i}", node_label(text), pos=_pos(place), **_CIRCLE, **attributes)
+        drawing.node(f"n{i}", label_text(text), pos=_pos(place), **_CIRCLE, **attributes)
     weights = [w for unit in units for _, w in unit.sources]
     heaviest = largest_size(w.grad if gradients else w.data for w in weights)
     connections = [
@@ -185,7 +182,7 @@ def _legend(what: str, heaviest: float, largest: float, summary: str) -> str:
         for share in (-1.0, 0.0, 1.0):
             color = color_of(share * largest, largest)
             cells.append(f'<TD BGCOLOR="{color}">{number_text(share * largest)}</TD>')
-    below = f'<TD COLSPAN="{len(cells)}">{label_text(summary, 200)}</TD>'
+    below = f'<TD COLSPAN="{len(cells)}">{cell_text(summary)}</TD>'
     rows = f"<TR>{''.join(cells)}</TR><TR>{below}</TR>"
     return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="3" CELLBORDER="0">{rows}</TABLE>>'
 

@@ -3,7 +3,7 @@
 A picture is made by the first layout engine that is there: the program `dot` on the PATH, or
 pygraphviz 2 and later, whose wheels carry Graphviz as a library. Without either a drawing still
 shows its text tree and one line that says how to get pictures. Text becomes a label only through
-`label_text`, which is what keeps it text. What is drawn stands in drawing.py and its neighbors.
+`label_text` and `cell_text`, which keep it text. What is drawn, drawing.py and its neighbors say.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         """
         suffix = Path(filename or self.filename).suffix.lower()
         if skip_existing is None or (suffix not in PICTURES and suffix != ".dot"):
-            return super().save(filename, directory, skip_existing=skip_existing)
+            return super().save(filename, directory=directory, skip_existing=skip_existing)
         path = Path(self.directory if directory is None else directory, filename or self.filename)
         if not (skip_existing and path.exists()):
             as_picture = suffix in PICTURES
@@ -182,7 +182,8 @@ def printable(text: Any, longest: int = _LONGEST_LABEL) -> str:
     line = "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in str(text))
     if len(line) <= longest:
         return line
-    return f"{line[: longest - longest // 3]}...{line[-longest // 3 + 3 :]}"
+    tail = longest // 3
+    return f"{line[: longest - tail - 3]}...{line[-tail:]}"
 
 
 def _shows(character: str) -> bool:
@@ -190,11 +191,18 @@ def _shows(character: str) -> bool:
     return character.isprintable() or joins or unicodedata.category(character) == "Zs"
 
 
-def label_text(text: Any, longest: int = _LONGEST_LABEL) -> str:
-    """Any text for use within an HTML-like label, where it stays text.
+def label_text(*lines: Any) -> str:
+    """Lines of any text as a Graphviz label, in which they stay text.
 
-    Graphviz replaces \\N and the like even there, which graphviz.escape would not know.
+    Graphviz reads backslashes and entities (`&lt;`) in labels, and takes what stands in angle
+    brackets for markup.
     """
+    escaped = (printable(line).replace("\\", "\\\\").replace("&", "&amp;") for line in lines)
+    return graphviz.nohtml("\\n".join(escaped))
+
+
+def cell_text(text: Any, longest: int = 200) -> str:
+    """Any text for use within an HTML-like label, where Graphviz reads backslashes, too."""
     return html.escape(printable(text, longest)).replace("\\", "\\\\")
 
 
