@@ -33,8 +33,8 @@ ENGINE = [
     ),
     (
         "many-operands-assign",
-        "p.grad += adjoint * slope",
-        "p.grad = adjoint * slope",
+        "                    p.grad += adjoint * slope\n\n",
+        "                    p.grad = adjoint * slope\n\n",
         "The same Value can stand in a dot product twice.",
     ),
     (
@@ -45,8 +45,8 @@ ENGINE = [
     ),
     (
         "many-operands-drop-the-adjoint",
-        "p.grad += adjoint * slope",
-        "p.grad += slope",
+        "                    p.grad += adjoint * slope\n\n",
+        "                    p.grad += slope\n\n",
         "Why are operations tested with an upstream gradient of 1.7?",
     ),
     (
@@ -62,9 +62,21 @@ ENGINE = [
         "Numbers are no unknowns: what does a Constant's .grad say afterwards?",
     ),
     (
-        "visits-constants-among-many",
+        "selected-operands-assign",
+        "if slope is not None and type(p) is not Constant:\n                    p.grad +=",
+        "if slope is not None and type(p) is not Constant:\n                    p.grad =",
+        "Both branches of a where can be the same Value, or share one.",
+    ),
+    (
+        "visits-constants-selected",
         "if slope is not None and type(p) is not Constant:",
         "if slope is not None:",
+        "where(c, x, 5.0).",
+    ),
+    (
+        "visits-constants-among-many",
+        "if type(p) is not Constant:",
+        "if True:",
         "As before, with dot and where.",
     ),
     (
@@ -99,15 +111,21 @@ ENGINE = [
     ),
     (
         "gradients-not-restored",
-        "_set_grads(nodes, before)\n            raise",
-        "raise",
+        "deque(restore, maxlen=0)",
+        "pass",
         "What is left behind when a rule raises half-way?",
     ),
     (
         "interrupts-not-caught",
-        "except BaseException:\n            _set_grads",
-        "except Exception:\n            _set_grads",
+        "except BaseException:\n            deque(restore",
+        "except Exception:\n            deque(restore",
         "Ctrl-C is not an Exception.",
+    ),
+    (
+        "gradients-restored-one-by-one",
+        "deque(restore, maxlen=0)",
+        "[_ for _ in restore]",
+        "Where can a second, impatient Ctrl-C strike between two bytecodes?",
     ),
     (
         "gradients-replaced",
