@@ -92,9 +92,9 @@ from .operations import (
 )
 
 if TYPE_CHECKING:
-    from .compiler import Program, compile
     from . import comparison, data, finite_difference, losses, nn, optim
     from .animation import animate
+    from .compiler import Program, compile
     from .drawing import draw
     from .explanation import downstream, explain
     from .network_drawing import draw_network

@@ -235,7 +235,12 @@ class Value:
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Value:
         """How a row is applied to arguments one of which is a Value (see operations.py)."""
         parents = tuple(xs) if _VALUES.issuperset(map(type, xs)) else tuple(map(as_value, xs))
-        return record(row, parents, float(row.number(*[p.data for p in parents])))
+        numbers = [p.data for p in parents]
+        try:
+            data = row.value(*numbers)
+        except (ArithmeticError, ValueError):
+            data = row.number(*numbers)
+        return record(row, parents, float(data))
 
     def __array_ufunc__(self, ufunc: Any, kind: str, *inputs: Any, **options: Any) -> Any:
         """NumPy's ufuncs: scalars are recorded, arrays of Values are taken element by element."""
@@ -251,7 +256,7 @@ class Value:
             "and micrograd_scratch.exp and the like instead of math.exp"
         )
 
-    __int__ = __complex__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __complex__ = __index__ = __float__
 
     def item(self) -> float:
         """The number, without its history (the same as .data)."""
@@ -275,6 +280,7 @@ class Value:
             raise RuntimeError("a Constant has no history to go back through (made in no_grad()?)")
         nodes = topological_order(self, reached_only=True)
         before = [node.grad for node in nodes]
+        restore = map(_SET_GRAD, nodes, before)
         try:  # `.grad` holds the adjoint during the pass
             _set_grads(nodes, [0.0] * len(nodes))
             self.grad = 1.0
@@ -285,7 +291,7 @@ class Value:
             after = [old + node.grad for old, node in zip(before, nodes, strict=True)]
             _set_grads(nodes, after)
         except BaseException:
-            _set_grads(nodes, before)
+            deque(restore, maxlen=0)  # nothing before it at which a second Ctrl-C could strike
             raise
 
     # -- copies
@@ -315,12 +321,13 @@ class Constant(Value):
 
 _new = Value.__new__
 _VALUES = {Value, Constant}
+_SET_GRAD: Any = Value.__dict__["grad"].__set__
 _COMPARISONS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
 
 
 def _set_grads(nodes: Iterable[Value], grads: Iterable[float]) -> None:
     """Every node's `.grad`, in one call into C, which no interrupt can tear in two."""
-    deque(map(Value.grad.__set__, nodes, grads), maxlen=0)  # type: ignore[attr-defined]
+    deque(map(_SET_GRAD, nodes, grads), maxlen=0)
 
 
 def _box(value: Value) -> Any:
@@ -359,21 +366,26 @@ def topological_order(*roots: Value, reached_only: bool = False) -> list[Value]:
         node = stack.pop()
         if node is None:  # a mark: the parents of the node below it are all in order
             order.append(stack.pop())  # type: ignore[arg-type]
-        elif node not in seen and not (reached_only and type(node) is Constant):
+        elif node not in seen:
             seen.add(node)
             parents = node.parents
-            if parents:
-                stack += (node, None)
-                stack += _dependencies(node) if reached_only and node.row.selective else parents
-            else:
+            if reached_only:
+                if type(node) is Constant:
+                    continue
+                if node.row.selective:
+                    parents = _dependencies(node)
+            if seen.issuperset(parents):  # a leaf, or a neuron after the first of its layer
                 order.append(node)
+            else:
+                stack += (node, None)
+                stack += parents[::-1]  # the first operand comes first
     return order
 
 
-def _dependencies(node: Value) -> list[Value]:
+def _dependencies(node: Value) -> tuple[Value, ...]:
     """The parents on which the node depends at its present numbers."""
     slopes = node.row.slopes(node.data, *[p.data for p in node.parents])
-    return [p for p, slope in zip(node.parents, slopes, strict=True) if slope is not None]
+    return tuple(p for p, slope in zip(node.parents, slopes, strict=True) if slope is not None)
 
 
 # ---------------------------------------------------------------- the chain rule
@@ -396,9 +408,14 @@ def _backward(nodes: Sequence[Value]) -> None:
             slopes = row.partials(node.data, *[p.data for p in parents])
         except (ArithmeticError, ValueError):  # raised before anything was added
             slopes = row.slopes(node.data, *[p.data for p in parents])
-        for p, slope in zip(parents, slopes, strict=True):
-            if slope is not None and type(p) is not Constant:
-                p.grad += adjoint * slope
+        if row.selective:
+            for p, slope in zip(parents, slopes, strict=True):
+                if slope is not None and type(p) is not Constant:
+                    p.grad += adjoint * slope
+        else:
+            for p, slope in zip(parents, slopes, strict=True):
+                if type(p) is not Constant:
+                    p.grad += adjoint * slope
 
 
 def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
@@ -409,7 +426,9 @@ def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
     """
     results = [y] if isinstance(y, Value) else list(y)
     if len(xs) != len(tangents):
-        raise ValueError(f"jvp needs a tangent for each x, got {len(xs)} xs, {len(tangents)} tangents")
+        raise ValueError(
+            f"jvp needs a tangent for each x, got {len(xs)} xs, {len(tangents)} tangents"
+        )
     tangent: dict[Value, float] = {}
     for x, t in zip(xs, tangents, strict=True):
         tangent[x] = tangent.get(x, 0.0) + t
@@ -489,7 +508,7 @@ def _either(a: Any, b: Any) -> Any:
 
 
 def jacobian(ys: Sequence[Value], xs: Sequence[Value]) -> list[list[Value]]:
-    """The matrix of dy_i/dx_j, row i for y_i, by one backward pass a row. Shape (len ys, len xs)."""
+    """The matrix of dy_i/dx_j, shape (len ys, len xs), by one backward pass a row."""
     return [grad(y, list(xs)) for y in ys]
 
 

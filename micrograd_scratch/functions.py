@@ -16,7 +16,6 @@ from typing import Any
 from .operations import (
     _rounded,
     absolute,
-    cos,
     detach,
     divide,
     exp,

@@ -47,7 +47,7 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Any:
     probabilities, one per class. IndexError for a class that is out of range.
     """
     log_probabilities = log_softmax(logits)
-    if isinstance(target, (list, tuple)) or getattr(target, "ndim", 0):
+    if isinstance(target, (list, tuple)) or getattr(target, "ndim", False):
         return -dot(target, log_probabilities)
     return -take(log_probabilities, target)
 

@@ -73,14 +73,10 @@ class Operation:
         """The operation as a function: of floats, Values, arrays, or whatever carries it."""
         for x in xs:
             if type(x) is not float:
-                break
-        else:
-            return self.number(*xs)
-        for x in xs:
-            carry = getattr(x, "__operation__", None)
-            if carry is not None:
-                return carry(self, xs)
-        if any(getattr(x, "ndim", 0) for x in xs):
+                carry = getattr(x, "__operation__", None)
+                if carry is not None:
+                    return carry(self, xs)
+        if any(getattr(x, "ndim", False) for x in xs):
             return self.on_arrays(*xs)
         return self.number(*map(as_float, xs))
 
@@ -156,6 +152,7 @@ class Total(float):
     """A float whose `/` never raises: the second try of a rule that met a division by zero."""
 
     __slots__ = ()
+
     # fmt: off
     def __add__(self, other: float) -> Total: return Total(float(self) + other)
     def __sub__(self, other: float) -> Total: return Total(float(self) - other)
@@ -236,15 +233,8 @@ def _power_limit(a: float, b: float) -> float:
 
 def _dot(*operands: float) -> float:
     n = len(operands) // 2
-    products = zip(operands[:n], operands[n:], strict=False)  # a bias is left over at the end
-    if len(operands) % 2:
-        y = operands[-1]
-    elif n:
-        w, x = next(products)
-        y = w * x
-    else:
-        return 0.0
-    for w, x in products:
+    y = operands[-1] if len(operands) % 2 else -0.0  # -0.0 + x is x, whatever the sign of x
+    for w, x in zip(operands[:n], operands[n:], strict=False):  # a bias is left over at the end
         y += w * x
     return y
 

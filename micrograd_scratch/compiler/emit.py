@@ -133,7 +133,9 @@ class Code:
                 output = Operand((1,), np.array([cell]), regular=(space, at, (1,)))
                 if self.wants(output):  # the mean over rows, of what may be the same for all
                     by_row = space == ROWS or space >= FIRST_INPUT
-                    self.add_to(output, Array(self, (1,), by_row, name="seed" + " * rows" * (not by_row)))
+                    self.add_to(
+                        output, Array(self, (1,), by_row, name="seed" + " * rows" * (not by_row))
+                    )
         self.backward.append(self.lines)
         for step, context in zip(reversed(layout.steps), reversed(self.contexts), strict=True):
             self.lines, (self.known, out, operands) = [], context
@@ -194,7 +196,9 @@ class Code:
             buffer = {THETA: "theta", FREE: "u", ROWS: "v"}.get(space, f"x{space - FIRST_INPUT}")
             if gradient:
                 buffer = "g" if space == THETA else "g" + buffer
-            text = view_text(buffer, offset, operand.shape, strides, by_row, self.layout.sizes[space])
+            text = view_text(
+                buffer, offset, operand.shape, strides, by_row, self.layout.sizes[space]
+            )
             if expand and not by_row:
                 text += "[..., None]"
             function = "buffers"
@@ -334,8 +338,10 @@ class Code:
     def fresh(self, answer: Array) -> bool:
         """Whether it is a temporary that an instruction of this step makes, as its last operand."""
         makers = [line for line in self.lines if line.out is answer]
-        return not answer.name and bool(makers) and all(
-            re.search(r"\{out\}(?![.\[ ])", line.template) for line in makers
+        return (
+            not answer.name
+            and bool(makers)
+            and all(re.search(r"\{out\}(?![.\[ ])", line.template) for line in makers)
         )
 
     # -- forward, by form
@@ -357,7 +363,9 @@ class Code:
         if len(operands) == 3:
             bias = operands[2]
             if out.by_row and isinstance(bias, Array) and not bias.by_row:
-                bias = self.load(step.operands[2], Step("map", step.row, [], step.out, step.nodes), out)
+                bias = self.load(
+                    step.operands[2], Step("map", step.row, [], step.out, step.nodes), out
+                )
             self.emit("add({0}, {1}, {out})", [out, bias], out)
 
     def flat(self, operand: Operand, gradient: bool = False) -> Array:
@@ -388,7 +396,9 @@ class Code:
     def forward_take(self, step: Step, out: Array, operands: list[Any]) -> None:
         index, values = operands
         width = step.operands[1].shape[-1]
-        self.emit(f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row})", [index, values], out)
+        self.emit(
+            f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row})", [index, values], out
+        )
 
     # -- backward, by form
     def backward_map(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
@@ -479,7 +489,12 @@ class Code:
                 operand = Operand(shape, regular=regular)
                 return self.view(operand, gradient, expand, suffix + ".swapaxes(-1, -2)")
         if array.name:  # a literal
-            return Array(self, array.shape, False, name=self.constant(self.globals[array.name].swapaxes(-1, -2)))
+            return Array(
+                self,
+                array.shape,
+                False,
+                name=self.constant(self.globals[array.name].swapaxes(-1, -2)),
+            )
         turned = Array(self, array.shape, array.by_row)
         return self.emit("{out} = {0}.swapaxes(-1, -2)", [array], turned)
 
@@ -519,7 +534,9 @@ class Code:
                     index = f"{empty[0]}:{empty[-1] + 1}"
                 else:
                     index = self.constant(empty, "index")
-                self.emit(f"{{0}}[{index}] = 0.0", [self.whole(space, True)], self.whole(space, True))
+                self.emit(
+                    f"{{0}}[{index}] = 0.0", [self.whole(space, True)], self.whole(space, True)
+                )
 
     def add_to(self, operand: Operand, term: Array) -> None:
         """Add an adjoint, of the step's grid, to the adjoint of an operand."""
@@ -559,13 +576,21 @@ class Code:
                 continue
             at = flat & (1 << SHIFT) - 1
             here = (flat >> SHIFT == space) & ((space not in (FREE, ROWS)) | (at >= len(RESERVED)))
-            here = np.flatnonzero(here & self.needed[space][np.where(flat >> SHIFT == space, at, 0)])
+            here = np.flatnonzero(
+                here & self.needed[space][np.where(flat >> SHIFT == space, at, 0)]
+            )
             if not len(here):
                 continue
             whole = self.whole(space, gradient=True)
             at = at[here]
-            source = "broadcast_to({1}, {shape}).reshape({size}, -1)" if term.by_row else "{1}.reshape(-1)"
-            source = source.replace("{shape}", f"({', '.join(map(str, operand.shape))}, {{1}}.shape[-1])")
+            source = (
+                "broadcast_to({1}, {shape}).reshape({size}, -1)"
+                if term.by_row
+                else "{1}.reshape(-1)"
+            )
+            source = source.replace(
+                "{shape}", f"({', '.join(map(str, operand.shape))}, {{1}}.shape[-1])"
+            )
             source = source.replace("{size}", size)
             if not term.by_row and term.shape != operand.shape:
                 source = f"broadcast_to({{1}}, {operand.shape}).reshape(-1)"
@@ -625,7 +650,9 @@ def view_text(
     if nested and offset + span <= size:
         text = f"{buffer}[{offset}:{offset + span}]"
         if whole is not None:
-            return text + (f".reshape({', '.join(map(str, shape))}{tail})" if len(shape) > 1 else "")
+            return text + (
+                f".reshape({', '.join(map(str, shape))}{tail})" if len(shape) > 1 else ""
+            )
         text += f".reshape({', '.join(map(str, [extents[0], *pitch]))}{tail})"
         cut = [":" if p == e else f":{e}" for p, e in zip(pitch, extents[1:], strict=True)]
         if any(c != ":" for c in cut):
@@ -726,7 +753,9 @@ def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
                 else:
                     out.name = f"t{len(made)}"
                     shape = ", ".join([*map(str, out.shape), *tail])
-                    made.append((out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})"))
+                    made.append(
+                        (out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})")
+                    )
                 kinds[out.name] = kind
         for array in ending.get(i, ()):
             if array.name in kinds:

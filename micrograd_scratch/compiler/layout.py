@@ -342,9 +342,7 @@ def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     return steps
 
 
-def _regular(
-    cells: np.ndarray, sizes: Sequence[int]
-) -> tuple[int, int, tuple[int, ...]] | None:
+def _regular(cells: np.ndarray, sizes: Sequence[int]) -> tuple[int, int, tuple[int, ...]] | None:
     """(space, offset, strides) if the addresses are regular wherever they are not holes."""
     live = cells != HOLE
     strides = []

@@ -204,7 +204,9 @@ class Program:
         """Every input as (rows, cells); the number of rows; whether any input had that axis."""
         if len(inputs) != len(self.inputs):
             names = ", ".join(name for name, _ in self.inputs)
-            raise ValueError(f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}")
+            raise ValueError(
+                f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}"
+            )
         arrays, rows, first = [], None, ""
         for x, (name, shape) in zip(inputs, self.inputs, strict=True):
             array = np.asarray(x, self.dtype)
@@ -213,7 +215,9 @@ class Program:
                 continue
             if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
                 wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
-                raise ValueError(f"input {name} has shape {array.shape}, but the program takes ({wanted})")
+                raise ValueError(
+                    f"input {name} has shape {array.shape}, but the program takes ({wanted})"
+                )
             if rows is not None and len(array) != rows:
                 raise ValueError(f"input {name} has {len(array)} rows, but {first} has {rows}")
             rows, first = len(array), name

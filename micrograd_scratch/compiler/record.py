@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import LEAF, Constant, Value, source_line, topological_order
+from ..engine import LEAF, Value, source_line, topological_order
 from ..operations import Operation
 
 COMPUTED, CONSTANT, PARAMETER, INPUT = range(4)

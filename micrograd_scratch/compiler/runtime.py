@@ -30,9 +30,7 @@ def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bo
     out[...] = np.take_along_axis(values[..., None, :, :], chosen, axis=-1)[..., 0]
 
 
-def put_values(
-    index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool
-) -> None:
+def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool) -> None:
     """The adjoint of `take_values` by its values: out[..., c, k] sums over r with index k."""
     hit = (np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)) * 1.0
     if not by_row:
@@ -47,8 +45,10 @@ def checked_indices(index: Any, width: int, name: str = "index") -> np.ndarray:
     """The indices as integers; IndexError, with the bound, for the first that is not one."""
     numbers = np.asarray(index, dtype=float)
     integers = numbers.astype(np.int64, copy=True) if np.isfinite(numbers).all() else None
-    if integers is None or not np.array_equal(integers, numbers) or (
-        integers.size and (integers.min() < 0 or integers.max() >= width)
+    if (
+        integers is None
+        or not np.array_equal(integers, numbers)
+        or (integers.size and (integers.min() < 0 or integers.max() >= width))
     ):
         for number in numbers.reshape(-1).tolist():
             checked_index(number, width, name)
