@@ -80,9 +80,9 @@ class Part:
         self.steps: set[tuple[int, str]] | None = None
         neurons = len(getattr(module, "neurons", ()))
         activation = getattr(module, "activation", "")
-        words = [f"{neurons} neuron{'s' * (neurons > 1)}"] if neurons else []
+        words = [counted(neurons, "neuron")] if neurons else []
         words += [str(getattr(activation, "__name__", activation))] if activation else []
-        self.details = ", ".join([*words, f"{len(self.parameters)} parameters"])
+        self.details = ", ".join([*words, counted(len(self.parameters), "parameter")])
         if inputs is not None:
             outputs = module([Value(0.5) for _ in range(inputs)])
             inside = dict.fromkeys(self.parameters, 0)
@@ -245,8 +245,7 @@ class CollapsedPicture(Picture):
         first = box.nodes[0]
         if box.part is not None:
             operations = sum(bool(node.parents) for node in box.nodes)
-            lines = [box.part.title, box.part.details]
-            lines.append(f"{operations} operation{'s' * (operations > 1)}")
+            lines = [box.part.title, box.part.details, counted(operations, "operation")]
         else:
             name = " = ".join(filter(None, [printable(first.label), first.op]))
             what = "nodes" if first.op else f"{self.kind(first)}s"
@@ -307,6 +306,11 @@ class CollapsedPicture(Picture):
     def box_line(self, box: Box) -> str:
         """One box of the text tree."""
         return self.line(box.alone) if box.alone is not None else "  ".join(self.box_lines(box))
+
+
+def counted(count: int, what: str) -> str:
+    """How many there are: counted(16, "neuron") is "16 neurons"."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def range_text(numbers: Sequence[float]) -> str:
