@@ -111,7 +111,9 @@ class _AnimatedPicture(Picture):
             for node in operations
         ]
         self.data_step = {node: i for i, node in enumerate(operations, 1)}
-        self.grad_step = {root: len(self.steps) + 1}
+        seed = f"back: d {_name(root)} / d {_name(root)} = 1"
+        self.steps.append(_Step(root, seed, _BACKWARD, ()))
+        self.grad_step = {root: len(self.steps)}
         for node in reversed(operations):
             if node not in adjoints:
                 continue
