@@ -6,13 +6,16 @@ comparison to a folder. It leaves out graphs and networks, which are drawn by Gr
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .collapsing import find_parts
 from .comparison import Comparison, Gradients, Growth, Shares, StepSizes, Training
+from .engine import as_value, no_grad
 
 # A method keeps its color in all pictures, an executor its line and marker. Okabe and Ito's
 # palette (2008), whose colors also differ for the color-blind.
@@ -34,6 +37,7 @@ STEP_NAMES = {
 }
 STYLES = {"Values": ("-", "o"), "floats": ("--", "s")}
 OTHER_STYLE = (":", "^")
+CLASS_COLORS = ("#b35806", "#542788", "#009e73", "#56b4e9", "#e69f00", "#cc79a7")
 
 
 def plot_gradients(gradients: Gradients, ax: Any = None) -> Any:
@@ -198,3 +202,101 @@ def _finished(ax: Any) -> Any:
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small")
     return ax
+
+
+# ---------------------------------------------------------------- models and their training
+def decision_boundary(
+    model: Callable[..., Any],
+    X: Sequence[Sequence[float]],
+    Y: Sequence[float],
+    ax: Any = None,
+    *,
+    threshold: float = 0.0,
+    resolution: int = 60,
+) -> Any:
+    """What a model of two inputs answers over the plane, and the samples X (rows of two) on it.
+
+    A model of one output is colored by its score, with a line where that is `threshold` (0.5 for
+    probabilities); one of several outputs by the largest. It is called resolution**2 times, and
+    nothing is recorded. Y holds the samples' classes. ValueError for rows of another length.
+    """
+    import numpy
+
+    points = numpy.asarray(X, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"a decision boundary needs rows of 2 inputs, got shape {points.shape}")
+    classes = sorted(set(numpy.asarray(Y).tolist()))
+    margin = 0.1 * (points.max(axis=0) - points.min(axis=0)) + 0.1
+    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    across, up = (numpy.linspace(low[i], high[i], resolution) for i in (0, 1))
+    with no_grad():
+        answers = [model([x, y]) for y in up.tolist() for x in across.tolist()]
+    ax = _axes(ax)
+    if isinstance(answers[0], (list, tuple)):
+        scores = numpy.array([[as_value(output).data for output in row] for row in answers])
+        best = scores.argmax(axis=1).reshape(resolution, resolution)
+        edges = numpy.arange(scores.shape[1] + 1) - 0.5
+        fills = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(scores.shape[1])]
+        ax.contourf(across, up, best, levels=edges, colors=fills, alpha=0.3)
+    else:
+        scores = numpy.array([as_value(answer).data for answer in answers])
+        field = scores.reshape(resolution, resolution)
+        reach = max(float(numpy.abs(field - threshold).max()), 1e-12)
+        levels = threshold + reach * numpy.linspace(-1.0, 1.0, 21)
+        ax.contourf(across, up, field, levels=levels, cmap="PuOr", alpha=0.6)
+        if field.min() < threshold < field.max():
+            ax.contour(across, up, field, levels=[threshold], colors="black", linewidths=1.5)
+    for i, label in enumerate(classes):
+        rows = points[numpy.asarray(Y) == label]
+        color = CLASS_COLORS[i % len(CLASS_COLORS)]
+        ax.scatter(
+            *rows.T, s=22, color=color, edgecolors="white", linewidths=0.5, label=f"{label:g}"
+        )
+    ax.set(xlabel="first input", ylabel="second input", title="What the model answers")
+    return _finished(ax)
+
+
+def training_history(
+    history: Mapping[str, Sequence[float]] | Sequence[float], ax: Any = None
+) -> Any:
+    """Curves over the epochs: a mapping from names to numbers, or the numbers of the loss.
+
+    The axis is logarithmic if all numbers are positive and the largest is 50 times the smallest.
+    """
+    curves = dict(history) if isinstance(history, Mapping) else {"loss": history}
+    if not any(len(numbers) for numbers in curves.values()):
+        raise ValueError("the history is empty: train for an epoch first")
+    ax = _axes(ax)
+    for name, numbers in curves.items():
+        ax.plot(range(1, len(numbers) + 1), numbers, label=name)
+    every = [x for numbers in curves.values() for x in numbers if math.isfinite(x)]
+    if every and min(every) > 0.0 and max(every) > 50.0 * min(every):
+        ax.set_yscale("log")
+    ax.set(xlabel="epoch", ylabel=", ".join(curves), title="Training")
+    return _finished(ax)
+
+
+def gradient_histograms(model: Any, ax: Any = None, *, bins: int = 40) -> Any:
+    """How large the parameters' gradients are, layer by layer: vanishing ones lie to the left.
+
+    The horizontal axis is the gradient's size on a logarithmic scale; gradients of exactly 0 (dead
+    units, or backward has not run) have no place on it and are counted in the legend.
+    """
+    import numpy
+
+    ax = _axes(ax)
+    parts = find_parts(model, by_layer=True)
+    sizes = {part: numpy.abs([float(p.grad) for p in part.parameters]) for part in parts}
+    shown = numpy.concatenate([size[(size > 0) & numpy.isfinite(size)] for size in sizes.values()])
+    low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.1, 1.0)
+    edges = numpy.geomspace(low / 1.1, high * 1.1, bins + 1)
+    for part, size in sizes.items():
+        finite = numpy.isfinite(size)
+        counts = {"of 0": int((size == 0.0).sum()), "not finite": int((~finite).sum())}
+        left_out = [f"{count} {what}" for what, count in counts.items() if count]
+        label = ", ".join([f"{part.title}: {len(size)}", *left_out])
+        heights, _ = numpy.histogram(size[finite], edges)
+        ax.stairs(heights, edges, label=label, linewidth=1.8)
+    ax.set(xscale="log", xlabel="size of the gradient", ylabel="parameters")
+    ax.set_title("Gradients by layer")
+    return _finished(ax)
