@@ -98,6 +98,12 @@ ENGINE = [
         "In which order do shared nodes come?",
     ),
     (
+        "one-parent-in-order-is-enough",
+        "if seen.issuperset(parents):",
+        "if not parents or parents[0] in seen:",
+        "A shortcut must not skip the second operand's history.",
+    ),
+    (
         "equal-nodes-merged",
         "__hash__ = object.__hash__  # by identity",
         "__hash__ = lambda self: hash(self.data)  # by number",

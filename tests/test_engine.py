@@ -63,6 +63,8 @@ def test_numbers_become_constants_that_never_get_gradients():
     assert x.grad == 2.0 and [c.grad for c in constants] == [7.0, 7.0]
     for ternary in (
         mg.where(x > 0, x, 5.0),
+        mg.where(x > 9, x, 5.0),
+        mg.take([5.0, x], Value(0)),
         mg.dot([2.0, 3.0], [x, x], 4.0),
         mg.maximum([x, 3.0, 1.0]),
     ):
@@ -328,6 +330,18 @@ def test_the_branch_not_taken_is_not_visited(condition):
         )
 
 
+def test_branches_accumulate_like_everything_else():
+    x = Value(2.0)
+    y = (
+        mg.where(x > 0, x, 0.0) * 1.7
+        + x * 3.0
+        + mg.take([x, x], Value(1))
+        + mg.where(x < 0, 0.0, x)
+    )
+    y.backward()
+    assert x.grad == 6.7 == mg.grad(y, x).data == mg.jvp(y, [x], [1.0])
+
+
 def test_take_leaves_the_other_elements_alone():
     x, spoiled = Value(2.0), Value(0.0)
     bad = mg.log(spoiled) * mg.sqrt(spoiled)
@@ -449,7 +463,7 @@ def test_jvp_of_several_results_and_repeated_inputs():
     assert mg.jvp([a * b, a + b, b * b], [a, b], [1.0, 2.0]) == [7.0, 3.0, 12.0]
     assert mg.jvp(a * b, [a, a], [1.0, 0.5]) == 4.5
     assert mg.jvp([], [a], [1.0]) == []
-    with pytest.raises(ValueError, match="2 and 1"):
+    with pytest.raises(ValueError, match="2 xs, 1 tangents|2 and 1"):
         mg.jvp(a * b, [a, b], [1.0])
 
 

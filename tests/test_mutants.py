@@ -31,13 +31,12 @@ LEFT_OUT = "million or deep_gradient or every_process or not_grow or pytorch or 
 SECONDS = 120  # a mutant that runs longer than this, where the suite takes 15 s, is dead too
 
 
-def run_suite(tests, folder, mutant=None):
-    """(whether `tests` pass, the end of their output) on a copy of the package with the mutant."""
-    package = folder / "micrograd_scratch"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "micrograd_scratch", package, ignore=ignored)
+def run_suite(originals, folder, mutant=None):
+    """(whether the tests pass, the end of their output) on a package with the mutant."""
+    package = shutil.copytree(originals / "micrograd_scratch", folder / "micrograd_scratch")
     if mutant is not None:
         text = (package / mutant.file).read_text()
+        assert text.count(mutant.old) == 1
         (package / mutant.file).write_text(text.replace(mutant.old, mutant.new))
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
     command += ["--hypothesis-profile=first-failure", "-k", f"not ({LEFT_OUT})"]
@@ -46,7 +45,7 @@ def run_suite(tests, folder, mutant=None):
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the rewritten tests are compiled once
     try:
         finished = subprocess.run(
-            [*command, *(str(tests / name) for name in SELECTED)],
+            [*command, *(str(originals / "tests" / name) for name in SELECTED)],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -60,20 +59,23 @@ def run_suite(tests, folder, mutant=None):
 
 
 @pytest.fixture(scope="module")
-def tests(tmp_path_factory):
-    """A copy of the tests that lies beside no package: they find the mutated one."""
-    folder = tmp_path_factory.mktemp("tests")
+def originals(tmp_path_factory):
+    """The package and the tests as they are now, apart: the tests find the package by its path."""
+    folder = tmp_path_factory.mktemp("originals")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "micrograd_scratch", folder / "micrograd_scratch", ignore=ignored)
+    (folder / "tests").mkdir()
     for name in ["conftest.py", "edge_cases.json", *SELECTED]:
-        shutil.copy(TESTS / name, folder / name)
+        shutil.copy(TESTS / name, folder / "tests" / name)
     return folder
 
 
 @pytest.fixture(scope="module")
-def outcome(request, tests, tmp_path_factory):
+def outcome(request, originals, tmp_path_factory):
     """outcome(mutant) -> run_suite on it. The selected mutants run two at a time, ahead of us."""
 
     def run(mutant):
-        return run_suite(tests, tmp_path_factory.mktemp("mutant"), mutant)
+        return run_suite(originals, tmp_path_factory.mktemp("mutant"), mutant)
 
     if "PYTEST_XDIST_WORKER" in os.environ:  # the workers are the parallelism
         yield run
@@ -106,8 +108,8 @@ def test_there_are_enough_mutants():
 
 
 @pytest.mark.slow
-def test_the_engine_as_it_is_passes(tests, tmp_path):
-    passed, output = run_suite(tests, tmp_path)
+def test_the_engine_as_it_is_passes(originals, tmp_path):
+    passed, output = run_suite(originals, tmp_path)
     assert passed, output
 
 
