@@ -34,6 +34,8 @@ _LARGEST_GRAPH = 300_000  # nodes
 _MOST_BOXES, _MOST_EDGES = 40, 120  # what can still be read
 _LEAVES_APART = 4  # so many leaves of one use are drawn one by one
 
+Depths = tuple[int | None, ...]
+
 
 def draw_collapsed(
     roots: Sequence[Value],
@@ -50,12 +52,19 @@ def draw_collapsed(
     """
     if collapse not in (None, "neuron", "layer"):
         raise ValueError(f"collapse is 'neuron' or 'layer', got {collapse!r}")
-    nodes_to_draw(roots, None, _LARGEST_GRAPH, "draw the loss of fewer samples, or limit depth=")
+    nodes_to_draw(
+        roots,
+        None,
+        _LARGEST_GRAPH,
+        "draw the loss of fewer samples, or limit depth= instead of giving modules=",
+    )
     nodes = topological_order(*roots)
     for level in (collapse,) if collapse else ("neuron", "layer"):
         parts = find_parts(modules, level == "layer")
+        owner = find_owners(nodes, parts)
+        parameters = parameters.union(*(part.parameters for part in parts))
         for merged in (False, True):
-            picture = CollapsedPicture(roots, nodes, parts, parameters, merged)
+            picture = CollapsedPicture(roots, nodes, owner, parameters, merged)
             if len(picture.boxes) <= _MOST_BOXES and len(picture.edges) <= _MOST_EDGES:
                 return picture.drawing(legend=legend)
     if len(picture.boxes) > max_nodes:
@@ -70,32 +79,49 @@ def draw_collapsed(
 class Part:
     """A neuron, a layer or another module: what it owns, and the steps it takes with that.
 
-    steps  (how many operations into the module, which), of every operation between the parameters
-           and the output; None if the module could not be run: then only the first ones count
+    steps    (operation, how deep in the module each operand is, None for what comes from outside),
+             of every operation from the parameters, whose depth is 0, to the output; None if the
+             module could not be run
+    deepest  how deep the output is
     """
 
     def __init__(self, title: str, module: Any, inputs: int | None) -> None:
         self.title = title
         self.parameters: list[Value] = module.parameters()
-        self.steps: set[tuple[int, str]] | None = None
+        self.steps: set[tuple[str, Depths]] | None = None
+        self.deepest = 1
         neurons = len(getattr(module, "neurons", ()))
         activation = getattr(module, "activation", "")
         words = [counted(neurons, "neuron")] if neurons else []
         words += [str(getattr(activation, "__name__", activation))] if activation else []
         self.details = ", ".join([*words, counted(len(self.parameters), "parameter")])
         if inputs is not None:
-            outputs = module([Value(0.5) for _ in range(inputs)])
-            inside = dict.fromkeys(self.parameters, 0)
             self.steps = set()
-            for node in topological_order(*([outputs] if isinstance(outputs, Value) else outputs)):
-                depths = [inside[p] for p in node.parents if p in inside]
-                if depths:
-                    inside[node] = 1 + max(depths)
-                    self.steps.add((inside[node], node.op))
+            for number in (0.5, -0.5):  # an activation may branch on the sign
+                self._record_steps(module([Value(number) for _ in range(inputs)]))
 
-    def takes(self, depth: int, op: str) -> bool:
-        """Whether an operation so many steps from the parameters may be the module's."""
-        return depth == 1 if self.steps is None else (depth, op) in self.steps
+    def _record_steps(self, outputs: Any) -> None:
+        inside = dict.fromkeys(self.parameters, 0)
+        for node in topological_order(*([outputs] if isinstance(outputs, Value) else outputs)):
+            depths = tuple([inside.get(p) for p in node.parents])
+            known = [depth for depth in depths if depth is not None]
+            if known:
+                inside[node] = 1 + max(known)
+                self.steps.add((node.op, depths))  # type: ignore[union-attr]
+                self.deepest = max(self.deepest, inside[node])
+
+    def depth_of(self, op: str, depths: Depths) -> int | None:
+        """How deep in the module an operation on such operands is; None if it is not the module's.
+
+        In a recurrent network, the module's own outputs are among its inputs.
+        """
+        if self.steps is None:
+            return 1 if 0 in depths else None
+        recurrent = tuple([None if depth == self.deepest else depth for depth in depths])
+        for seen in (depths, recurrent):
+            if (op, seen) in self.steps:
+                return 1 + max(depth for depth in seen if depth is not None)
+        return None
 
 
 def find_parts(modules: Any, by_layer: bool) -> list[Part]:
@@ -125,12 +151,15 @@ def find_owners(nodes: Sequence[Value], parts: Sequence[Part]) -> dict[Value, Pa
     owner = {p: part for part in parts for p in part.parameters}
     inside = dict.fromkeys(owner, 0)
     for node in nodes:
-        mine = sorted((p for p in node.parents if p in owner), key=inside.__getitem__)
-        for part in dict.fromkeys(owner[p] for p in mine):
-            depth = 1 + max(inside[p] for p in mine if owner[p] is part)
-            if part.takes(depth, node.op):
-                owner[node], inside[node] = part, depth
-                break
+        owners = [owner.get(p) for p in node.parents]
+        for part in dict.fromkeys(owners):
+            if part is not None:
+                pairs = zip(node.parents, owners, strict=True)
+                depths = tuple([inside[p] if whose is part else None for p, whose in pairs])
+                depth = part.depth_of(node.op, depths)
+                if depth is not None:
+                    owner[node], inside[node] = part, depth
+                    break
     return owner
 
 
@@ -207,12 +236,12 @@ class CollapsedPicture(Picture):
         self,
         roots: Sequence[Value],
         nodes: Sequence[Value],
-        parts: Sequence[Part],
+        owner: dict[Value, Part],
         parameters: set[Value],
         merged: bool,
     ) -> None:
-        super().__init__(roots, nodes, parameters.union(*(part.parameters for part in parts)))
-        self.owner = find_owners(nodes, parts)
+        super().__init__(roots, nodes, parameters)
+        self.owner = owner
         roles = find_roles(nodes, self) if merged else {n: self.owner.get(n, n) for n in nodes}
         by_role: dict[Any, Box] = {}
         for node in nodes:

@@ -69,10 +69,12 @@ def draw(
     run if the gradient of the value drawn is 0. ValueError for a graph that is too large.
 
     >>> x = Value(3.0, label="x")
-    >>> draw(x * x)
-    *  data 9  grad not run
-    ├─ x  data 3  grad not run
-    └─ x  (above)
+    >>> y = x * x
+    >>> y.backward()
+    >>> draw(y)
+    *  data 9  grad 1
+    ├─ x  data 3  grad 6
+    └─ x  data 3  grad 6
     """
     roots = [value] if isinstance(value, Value) else list(value)
     for root in roots:
@@ -81,6 +83,8 @@ def draw(
     if rankdir not in ("LR", "RL", "TB", "BT"):
         raise ValueError(f"rankdir is LR, RL, TB or BT, got {rankdir!r}")
     if modules is not None:
+        if depth is not None or derivatives:
+            raise ValueError("depth= and derivatives= need single nodes: leave out modules=")
         from .collapsing import draw_collapsed
 
         drawing = draw_collapsed(roots, modules, collapse, max_nodes, set(parameters), legend)

@@ -94,10 +94,11 @@ def draw_network(
         unit = units[i]
         kind = "operation" if unit.sources else "input"
         style = BORDERS["result" if unit.column == last else kind]
-        text = unit.name if unit.output is None else format(unit.output, ".2g")
+        text = printable(unit.name, 20) if unit.output is None else format(unit.output, ".2g")
+        shape = _CIRCLE if len(text) <= _FITS else _OVAL
         fill = "#ffffff" if unit.output is None else color_of(unit.output, largest)
         attributes = {**style, "fillcolor": fill, "style": "filled"}
-        drawing.node(f"n{i}", label_text(text), pos=_pos(place), **_CIRCLE, **attributes)
+        drawing.node(f"n{i}", label_text(text), pos=_pos(place), **shape, **attributes)
     weights = [w for unit in units for _, w in unit.sources]
     heaviest = largest_size(w.grad if gradients else w.data for w in weights)
     connections = [
@@ -115,7 +116,9 @@ def draw_network(
     return drawing
 
 
+_FITS = 8  # characters
 _CIRCLE = {"shape": "circle", "width": "0.55", "fixedsize": "true", "fontsize": "8"}
+_OVAL = {"shape": "oval", "width": "0.55", "height": "0.5", "fontsize": "8"}
 
 
 def _units_of_layers(model: Any, x: Sequence[Any] | None) -> list[Unit]:

@@ -24,8 +24,10 @@ def batch_loss(model, samples=20):
 
 
 def collapsed(root, modules, by_layer=True, merged=False):
-    parts = find_parts(modules, by_layer)
-    return CollapsedPicture([root], topological_order(root), parts, set(), merged)
+    nodes = topological_order(root)
+    owner = find_owners(nodes, find_parts(modules, by_layer))
+    parameters = set(modules.parameters())
+    return CollapsedPicture([root], nodes, owner, parameters, merged)
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -83,6 +85,42 @@ def test_what_uses_parameters_otherwise_is_not_the_modules():
     loss = model([1.0, 2.0]) + penalty
     owner = find_owners(topological_order(loss), find_parts(model, by_layer=True))
     assert not any(node.op in ("*", "+") for node in owner)
+
+
+def test_weight_decay_of_elementwise_neurons_is_not_theirs():
+    """w * w is no step of a neuron that computes w * x."""
+
+    class Elementwise(Neuron):
+        def __call__(self, x):
+            return sum((w * xi for w, xi in zip(self.w, x, strict=True)), self.b).tanh()
+
+    neuron = Elementwise(3, rng=random.Random(0))
+    penalty = sum(p * p for p in neuron.parameters())
+    loss = neuron([1.0, 2.0, 3.0]) + penalty
+    owner = find_owners(topological_order(loss), find_parts(neuron, by_layer=False))
+    assert sorted(node.op for node in owner if node.parents) == ["*"] * 3 + ["+"] * 3 + ["tanh"]
+
+
+def test_activations_that_branch_are_owned_on_both_sides():
+    def kinked(x):
+        return x * 2.0 if x > 0 else x.exp()
+
+    neurons = [Neuron(1, activation=kinked, rng=random.Random(i)) for i in range(4)]
+    outputs = [neuron([x]) for neuron in neurons for x in (1.0, -1.0)]
+    assert {output.op for output in outputs} == {"*", "exp"}
+    owner = find_owners(topological_order(*outputs), find_parts(neurons, by_layer=False))
+    assert all(output in owner for output in outputs)
+
+
+def test_recurrent_networks_apply_their_layer_to_its_own_outputs():
+    layer = Layer(3, 2, activation="tanh", rng=random.Random(0))
+    state = [Value(0.0), Value(0.0)]
+    for x in (0.5, -1.0, 2.0, 0.25):
+        state = layer([*state, x])
+    loss = state[0] * state[1]
+    picture = collapsed(loss, layer)
+    box = next(box for box in picture.boxes if box.part is not None)
+    assert sum(bool(node.parents) for node in box.nodes) == 4 * 2 * 2
 
 
 def test_a_layer_that_acts_on_all_its_neurons():
@@ -173,6 +211,10 @@ def test_collapse_chooses_the_level():
     assert len(neurons.nodes) == 33 + 4
     with pytest.raises(ValueError, match="'neuron' or 'layer', got 'network'"):
         draw(loss, modules=large, collapse="network")
+    with pytest.raises(ValueError, match="leave out modules="):
+        draw(loss, modules=large, depth=3)
+    with pytest.raises(ValueError, match="leave out modules="):
+        draw(loss, modules=large, derivatives=True)
 
 
 def test_several_modules_and_parts_of_them():
