@@ -427,7 +427,7 @@ def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
     results = [y] if isinstance(y, Value) else list(y)
     if len(xs) != len(tangents):
         raise ValueError(
-            f"jvp needs a tangent for each x, got {len(xs)} xs, {len(tangents)} tangents"
+            f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}"
         )
     tangent: dict[Value, float] = {}
     for x, t in zip(xs, tangents, strict=True):

@@ -17,6 +17,7 @@ import numpy as np
 from ..engine import Value, _set_grads
 from . import interpret, runtime
 from .emit import Code, source_of
+from .emit_scalars import scalar_source
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .fuse import fuse
 from .layout import RESERVED, Layout, lay_out
@@ -24,6 +25,9 @@ from .record import Graph
 from .schedule import schedule
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
+# Microseconds for a step of arrays and for a node as lines of Python, forward and backward: which
+# of the two runs a program.
+STEP, LINE = 3.0, 0.12
 
 
 class Program:
@@ -48,11 +52,14 @@ class Program:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._codes: dict[bool, _Compiled] = {}
+        self._plan: tuple[Graph, list[np.ndarray]] | None = None
+        self._lines: dict[bool, _Scalars] = {}
+        self._quick: Any = None
         self._mine = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_lock", "_codes", "_mine"):
+        for name in ("_lock", "_codes", "_plan", "_lines", "_quick", "_mine"):
             del state[name]
         return state
 
@@ -66,6 +73,11 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         out = np.empty((rows, len(self.graph.outputs)), self.dtype)
+        if self._as_scalars(rows):
+            lines, p = self._scalars(False), theta.tolist()
+            for r in range(rows):
+                out[r] = lines.forward(p, _row(arrays, r).tolist())
+            return self._shaped(out, has_rows)
         for start, stop in self._pieces(rows):
             run = self._state(False, stop - start)
             run.forward(theta, [x[start:stop] for x in arrays])
@@ -74,6 +86,9 @@ class Program:
             for r in range(rows):
                 numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
                 out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
+        return self._shaped(out, has_rows)
+
+    def _shaped(self, out: np.ndarray, has_rows: bool) -> Any:
         if self.single:
             return out[:, 0] if has_rows else float(out[0, 0])
         return out if has_rows else out[0]
@@ -87,6 +102,10 @@ class Program:
         out         an array for the gradient, (len(parameters),)
         wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
         """
+        if self._quick is not None and not inputs and wrt == "parameters":
+            quick = self._quick(parameters, out)  # a small expression: 2 us a call
+            if quick is not None:
+                return quick  # type: ignore[no-any-return]
         if not self.single:
             raise ValueError("value_and_grad needs a single output: compile a single loss")
         if wrt not in ("parameters", "inputs"):
@@ -96,6 +115,9 @@ class Program:
         by_inputs = wrt == "inputs"
         g = self._gradient(out)
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
+        if self._as_scalars(rows):
+            value = self._by_lines(theta, arrays, rows, g, gx)
+            return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
         pieces = self._pieces(rows)
         total, gradient = 0.0, g
         for number, (start, stop) in enumerate(pieces):
@@ -112,13 +134,15 @@ class Program:
             math.isfinite(value) and np.isfinite(g).all() and all(np.isfinite(x).all() for x in gx)
         ):
             value = self._interpreted(theta, arrays, rows, g, gx)
-        if not by_inputs:
-            return value, g
+        return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
+
+    def _by_input(self, gx: list[np.ndarray], has_rows: bool) -> Any:
+        """The gradients by the inputs, in the shapes of the inputs."""
         shaped = [
-            x.reshape((rows, *shape)) if has_rows else x.reshape(shape)
+            x.reshape((len(x), *shape)) if has_rows else x.reshape(shape)
             for x, (_, shape) in zip(gx, self.inputs, strict=True)
         ]
-        return value, shaped[0] if len(shaped) == 1 else shaped
+        return shaped[0] if len(shaped) == 1 else shaped
 
     def backward(self, *inputs: Any) -> float:
         """Add the mean's gradient to the `.grad` of the Values; returns the mean."""
@@ -160,8 +184,9 @@ class Program:
 
     @property
     def source(self) -> str:
-        """The NumPy source that runs: every view bound beforehand, results written in place."""
-        return self._compiled(False).source
+        """The source that runs: NumPy with every view bound beforehand, or lines of Python."""
+        arrays = not self._as_scalars(1)
+        return self._compiled(False).source if arrays else self._scalars(False).source
 
     def __str__(self) -> str:
         layout = self._compiled(False).layout
@@ -229,6 +254,51 @@ class Program:
         return spread, count, rows is not None
 
     # -- running
+    def _groups(self) -> tuple[Graph, list[np.ndarray]]:
+        """The fused graph and its groups: what both kinds of source are made from."""
+        if self._plan is None:
+            fused = fuse(self.graph)
+            self._plan = fused, schedule(fused)
+        return self._plan
+
+    def _as_scalars(self, rows: int) -> bool:
+        """Whether lines of Python, row by row, are expected to take less time than arrays."""
+        fused, groups = self._groups()
+        return rows * fused.count() * LINE < len(groups) * STEP
+
+    def _scalars(self, wrt_inputs: bool) -> _Scalars:
+        if wrt_inputs not in self._lines:
+            with self._lock:
+                if wrt_inputs not in self._lines:
+                    self._lines[wrt_inputs] = lines = _Scalars(self, self._groups()[0], wrt_inputs)
+                    if self.single and not self.inputs and self.dtype == np.float64:
+                        self._quick = _quick(lines.run, len(self.parameters))
+        return self._lines[wrt_inputs]
+
+    def _by_lines(
+        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
+    ) -> float:
+        lines, p = self._scalars(bool(gx)), theta.tolist()
+        total, sums = 0.0, [0.0] * len(p)
+        try:
+            for r in range(rows):
+                value, gradient = lines.run(p, _row(arrays, r).tolist())
+                total += value
+                if gx:
+                    start = 0
+                    for array in gx:
+                        array[r] = gradient[start : start + array.shape[1]]
+                        array[r] /= rows
+                        start += array.shape[1]
+                else:
+                    sums = [a + b for a, b in zip(sums, gradient, strict=True)]
+        except (ArithmeticError, ValueError):
+            return self._interpreted(theta, arrays, rows, g, gx)
+        if not gx:
+            g[:] = sums
+            g /= rows
+        return total / rows
+
     def _compiled(self, wrt_inputs: bool) -> _Compiled:
         if wrt_inputs not in self._codes:
             with self._lock:
@@ -280,6 +350,45 @@ class Program:
         return total / rows
 
 
+class _Scalars:
+    """The functions of a program written as lines of Python."""
+
+    def __init__(self, program: Program, fused: Graph, wrt_inputs: bool) -> None:
+        inputs = sum(math.prod(shape) for _, shape in program.inputs)
+        self.source, namespace = scalar_source(fused, len(program.parameters), inputs, wrt_inputs)
+        exec(compile(self.source, "<compiled program>", "exec"), namespace)
+        self.run, run_forward = namespace["run"], namespace["forward"]
+
+        def forward(p: list[float], x: list[float]) -> Any:
+            try:
+                return run_forward(p, x)
+            except (ArithmeticError, ValueError):
+                numbers = interpret.evaluate(program.graph, p, x)
+                return [numbers[node] for node in program.graph.outputs.tolist()]
+
+        self.forward = forward
+
+
+def _quick(run: Any, size: int) -> Any:
+    """value_and_grad of a small expression without the checks that larger ones do not notice."""
+
+    def value_and_grad(theta: Any, out: Any) -> tuple[float, Any] | None:
+        if type(theta) is not np.ndarray or theta.shape != (size,) or theta.dtype != np.float64:
+            return None
+        try:
+            value, gradient = run(theta.tolist(), ())
+        except (ArithmeticError, ValueError):
+            return None
+        if out is None:
+            return float(value), np.array(gradient)
+        if type(out) is not np.ndarray or out.shape != (size,) or out.dtype != np.float64:
+            return None
+        out[:] = gradient
+        return float(value), out
+
+    return value_and_grad
+
+
 def _row(arrays: list[np.ndarray], r: int) -> np.ndarray:
     return np.concatenate([x[r] for x in arrays]) if arrays else np.empty(0)
 
@@ -288,9 +397,9 @@ class _Compiled:
     """The passes' result for one choice of what gradients are taken by."""
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        fused = fuse(program.graph)
+        fused, groups = program._groups()
         sizes = [math.prod(shape) for _, shape in program.inputs]
-        self.layout: Layout = lay_out(fused, schedule(fused), len(program.parameters), sizes)
+        self.layout: Layout = lay_out(fused, groups, len(program.parameters), sizes)
         self.code = Code(self.layout, _names(program), wrt_inputs)
         self.source = source_of(self.code)
         self.data = fused.data
