@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -26,6 +27,7 @@ BACKGROUND = "#fbfbf9"  # opaque, so that dark text can be read in light and in 
 ADVICE = "(for pictures: pip install 'micrograd_scratch[draw]', or install Graphviz's dot)"
 PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 _LONGEST_LABEL = 60
+_WIDEST_SHRUNK = 1500.0  # points; text could not be read if wider pictures were shrunk to a page
 
 
 class NoLayoutEngine(graphviz.ExecutableNotFound):  # type: ignore[misc]
@@ -128,10 +130,15 @@ def mimebundle(
 
 
 def as_image(svg: str, description: str = "computation graph") -> str:
-    """An HTML <img> with the SVG inside."""
+    """An HTML <img> with the SVG inside: shrunk to the page, or to be scrolled if it is too wide."""
     data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
-    source = f"data:image/svg+xml;base64,{data}"
-    return f'<img alt="{html.escape(description)}" style="max-width:100%" src="{source}">'
+    width = re.search(r'<svg width="([\d.]+)pt"', svg)
+    wide = width is not None and float(width[1]) > _WIDEST_SHRUNK
+    image = (
+        f'<img alt="{html.escape(description)}" style="max-width:{"none" if wide else "100%"}" '
+        f'src="data:image/svg+xml;base64,{data}">'
+    )
+    return f'<div style="overflow-x:auto">{image}</div>' if wide else image
 
 
 # ---------------------------------------------------------------- layout engines

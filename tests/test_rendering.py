@@ -198,6 +198,15 @@ def test_notebook_bundle(engine):
     assert card.get("fill") == "#fbfbf9"  # opaque: dark text can be read in a dark notebook
 
 
+def test_wide_pictures_scroll_rather_than_shrink():
+    x = Value(1.0)
+    assert "max-width:100%" in draw(x)._repr_mimebundle_()["text/html"]
+    for _ in range(30):
+        x = x.tanh()
+    wide = draw(x)._repr_mimebundle_()["text/html"]
+    assert wide.startswith('<div style="overflow-x:auto"><img') and "max-width:none" in wide
+
+
 def test_notebook_bundle_as_asked_for():
     x = Value(3.0)
     drawing = draw(x * x)
