@@ -130,7 +130,7 @@ def mimebundle(
 
 
 def as_image(svg: str, description: str = "computation graph") -> str:
-    """An HTML <img> with the SVG inside: shrunk to the page, or to be scrolled if it is too wide."""
+    """An HTML <img> with the SVG inside: shrunk to the page, or to be scrolled if very wide."""
     data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
     width = re.search(r'<svg width="([\d.]+)pt"', svg)
     wide = width is not None and float(width[1]) > _WIDEST_SHRUNK
