@@ -13,8 +13,9 @@ from typing import Any
 from ..engine import Constant, Value, topological_order
 from .program import Program
 from .record import record
+from .trace import TracedProgram, TraceError
 
-__all__ = ["Program", "compile"]
+__all__ = ["Program", "TraceError", "TracedProgram", "compile"]
 
 
 def compile(
@@ -22,19 +23,24 @@ def compile(
     inputs: Sequence[Any] | None = None,
     parameters: Sequence[Value] | None = None,
     dtype: str = "float64",
-) -> Program:
+) -> Any:
     """A `Program` that computes recorded outputs, and their gradients, at array speed.
 
-    outputs     a Value, or a list of Values
+    outputs     a Value, or a list of Values; or a function of Values that returns either, which
+                is recorded when the program is first called, and checked (see trace.py)
     inputs      Values, lists of Values or nested lists of equal lengths: what a call passes arrays
                 for, with an axis of rows in front; recorded once, for one row
     parameters  the leaves by which gradients are taken; default: every leaf that is neither an
                 input nor a constant, in order of first use
     dtype       "float64" or "float32"
 
-    The graph is what was computed, once: an `if` on a Value's number was decided when it was
+    A recorded graph is what was computed, once: an `if` on a Value's number was decided when it was
     recorded, and a number read from `.data` is a constant now.
     """
+    if callable(outputs):
+        if inputs is not None:
+            raise TypeError("compile(f) finds its inputs at the first call: leave `inputs` out")
+        return TracedProgram(outputs, parameters, dtype)
     if isinstance(outputs, Value):
         results, single = [outputs], True
     else:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Value, _set_grads
+from .. import engine
+from ..engine import AnomalyError, Value, _set_grads
 from . import interpret, runtime
 from .emit import Code, source_of
 from .emit_scalars import scalar_source
@@ -23,6 +24,7 @@ from .fuse import fuse
 from .layout import RESERVED, Layout, lay_out
 from .record import Graph
 from .schedule import schedule
+from .stages import Stages, stages
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
 # Microseconds for a step of arrays and for a node as lines of Python, forward and backward: which
@@ -72,6 +74,7 @@ class Program:
         """The outputs: (rows,) for a single output, (rows, m) for m; a float, (m,) without rows."""
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
+        self._look_for_anomalies(theta, arrays, False)
         out = np.empty((rows, len(self.graph.outputs)), self.dtype)
         if self._as_scalars(rows):
             lines, p = self._scalars(False), theta.tolist()
@@ -102,7 +105,7 @@ class Program:
         out         an array for the gradient, (len(parameters),)
         wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
         """
-        if self._quick is not None and not inputs and wrt == "parameters":
+        if self._quick is not None and not inputs and wrt == "parameters" and not _checking():
             quick = self._quick(parameters, out)  # a small expression: 2 us a call
             if quick is not None:
                 return quick  # type: ignore[no-any-return]
@@ -113,6 +116,7 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         by_inputs = wrt == "inputs"
+        self._look_for_anomalies(theta, arrays, True)
         g = self._gradient(out)
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
         if self._as_scalars(rows):
@@ -188,13 +192,24 @@ class Program:
         arrays = not self._as_scalars(1)
         return self._compiled(False).source if arrays else self._scalars(False).source
 
+    @property
+    def stages(self) -> Stages:
+        """The graph after every pass: node counts, and boxes that `draw` renders."""
+        fused, groups = self._groups()
+        return stages(self.graph, fused, groups, self._compiled(False).layout)
+
     def __str__(self) -> str:
         layout = self._compiled(False).layout
-        lines = [f"{'step':<10} {'shape':<18} {'scalar nodes':>12}"]
-        for step in layout.steps:
+        back = [len(lines) for lines in reversed(self._compiled(False).code.backward[1:])]
+        title = f"{'step':<10} {'shape':<18} {'scalar nodes':>12} {'calls forward':>14}"
+        lines = [f"{title} {'backward':>9}"]
+        for step, ahead, behind in zip(
+            layout.steps, self._compiled(False).code.forward, back, strict=True
+        ):
             live = int((step.nodes >= 0).sum())
             shape = " x ".join(map(str, step.nodes.shape))
-            lines.append(f"{step.row.name:<10} {shape:<18} {live:>12,}")
+            row = f"{step.row.name:<10} {shape:<18} {live:>12,} {len(ahead):>14} {behind:>9}"
+            lines.append(row)
         lines.append(f"{len(layout.steps)} steps for {self.graph.count():,} scalar nodes")
         return "\n".join(lines)
 
@@ -320,6 +335,33 @@ class Program:
         most = max(1, MOST_CELLS // (2 * size))
         return [(start, min(start + most, rows)) for start in range(0, rows, most)]
 
+    def _look_for_anomalies(
+        self, theta: np.ndarray, arrays: list[np.ndarray], backward: bool
+    ) -> None:
+        """Inside detect_anomaly(): AnomalyError at the first number that is not finite."""
+        if not _checking():
+            return
+        for r in range(len(arrays[0]) if arrays else 1):
+            numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
+            for node, number in enumerate(numbers):
+                if not math.isfinite(number):
+                    raise AnomalyError(f"{self._describe(node, numbers)} is {number} in row {r}")
+            if backward:
+                found = interpret.adjoints(self.graph, numbers, int(self.graph.outputs[0]))
+                for node in reversed(range(len(found))):
+                    if found[node] is not None and not math.isfinite(found[node]):
+                        raise AnomalyError(
+                            f"the adjoint of {self._describe(node, numbers)} is {found[node]} "
+                            f"in row {r}"
+                        )
+
+    def _describe(self, node: int, numbers: list[float]) -> str:
+        operands = [f"{numbers[p]:.6g}" for p in self.graph.operands_of(node)]
+        shown = ", ".join(operands[:6]) + (", ..." if len(operands) > 6 else "")
+        line = self.graph.lines.get(node, "")
+        name = self.graph.rows[self.graph.op[node]].name or "leaf"
+        return f"{name}({shown or numbers[node]})" + (f" at {line}" if line else "")
+
     def _doubtful(self, wrt_inputs: bool) -> bool:
         compiled = self._compiled(wrt_inputs)
         return compiled.layout.padded or compiled.code.conditional
@@ -348,6 +390,10 @@ class Program:
                 array[r] = by_input[start : start + array.shape[1]]
                 start += array.shape[1]
         return total / rows
+
+
+def _checking() -> bool:
+    return engine._observe is not None and engine._anomaly_mode()
 
 
 class _Scalars:
@@ -438,7 +484,8 @@ class _State:
     def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
         if theta is not self.theta:  # views of the same array are bound once
             self.theta, self.parameters = theta, self.functions["parameters"](theta)
-        self.inputs = self.functions["inputs"](*[x.T for x in inputs])
+        self.arrays = [x.T for x in inputs]
+        self.inputs = self.functions["inputs"](*self.arrays)
         with np.errstate(all="ignore"):
             self._forward(*self.parameters, *self.inputs)
 
@@ -460,7 +507,7 @@ class _State:
         if space == LITERAL:
             return self.compiled.data[at]
         if space >= FIRST_INPUT:
-            raise AssertionError("an input that is an output is copied by the layout")
+            return self.arrays[space - FIRST_INPUT][at]
         return {THETA: self.theta, FREE: self.u, ROWS: self.v}[space][at]  # type: ignore[index]
 
     def read_outputs(self, out: np.ndarray) -> None:
