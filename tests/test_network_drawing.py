@@ -117,6 +117,20 @@ def test_wide_layers_are_elided_with_their_count(engine):
     assert "40 inputs -> 30 relu -> 2 linear" in words
     assert {"x0", "x39", "1.0", "1.29"} <= set(words.split())
     assert "... 25 more ..." in drawing.tree
+    # the count stands alone in its row: the neurons before it above, those after it below
+    heights = {}
+    for node in picture.nodes.values():
+        shape = node.find(f"{NAMESPACE}ellipse")
+        if shape is None:
+            shape = node.find(f"{NAMESPACE}text")
+            heights[picture.words(node)] = float(shape.get("y"))
+        else:
+            heights[picture.words(node)] = float(shape.get("cy"))
+    inputs = [name for name in heights if name.startswith("x")] + ["25 more"]
+    inputs.sort(key=heights.__getitem__)
+    assert inputs == [f"x{i}" for i in range(7)] + ["25 more"] + [f"x{i}" for i in range(32, 40)]
+    rows = [heights[name] for name in inputs]
+    assert min(b - a for a, b in zip(rows, rows[1:], strict=False)) > 30
     every = Picture(draw_network(model, max_width=40).svg)
     assert len(every.nodes) == 72 and "more" not in every.words()
     few = Picture(draw_network(model, max_width=3).svg)

@@ -246,6 +246,9 @@ def test_render_still_renders(tmp_path):
         pytest.skip("render() is graphviz's own: it needs dot")
     assert drawing.render(tmp_path / "a.gv", format="png") == str(tmp_path / "a.gv.png")
     assert (tmp_path / "a.gv").read_text() == drawing.source
+    # the source that render() keeps is source whatever it is called
+    assert drawing.render(tmp_path / "c.svg", format="png") == str(tmp_path / "c.svg.png")
+    assert (tmp_path / "c.svg").read_text() == drawing.source
     drawing.render(outfile=tmp_path / "b.svg")
     assert "<svg" in (tmp_path / "b.svg").read_text()
 
