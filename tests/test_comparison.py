@@ -178,6 +178,13 @@ def test_gradients_are_measured_whole_when_there_is_time():
     assert "14 slopes" in str(result) and "~" not in str(result).split("work:")[0]
 
 
+def test_error_is_the_largest_relative_to_the_largest_of_the_whole_gradient():
+    exact = [Decimal(1), Decimal(-8), Decimal(2)]
+    assert gradients._largest_error({0: 1.5, 2: 2.25}, exact) == 0.5 / 8
+    assert gradients._largest_error({1: -8.0}, exact) == 0
+    assert math.isnan(gradients._largest_error({1: -8.0}, ()))
+
+
 def test_what_is_not_finished_is_extrapolated_and_says_so():
     task = problem(64, 16, 10)
     result = compare_gradients(task, batch_rows=32, seconds=0.05)
@@ -257,6 +264,17 @@ def test_steps_counts_its_evaluations_and_skips_steps_that_vanish():
     everywhere = 2 + 2 + 4 + 1  # forward, central, fourth, complex
     assert result.evaluations == everywhere * (17 + 1) - vanished * (everywhere - 1)
     assert "-" in str(result).splitlines()[-8]
+
+
+def test_steps_errors_are_relative_to_the_derivative_itself():
+    result = compare_steps(TINY, batch_rows=5, seconds=0.0, index=4)  # one step: 1
+    theta, losses = TINY.theta, []
+    for step in (1.0, 0.0):
+        theta[4] = TINY.theta[4] + step
+        losses.append(network_loss(TINY.sizes, theta.tolist(), *TINY.batch(5)))
+    exact = float(result.exact)
+    wanted = abs(losses[0] - losses[1] - exact) / abs(exact)
+    assert result.relative_errors["forward"] == [pytest.approx(wanted, rel=1e-9)]
 
 
 def test_steps_without_time_tries_one_at_least():
@@ -398,12 +416,12 @@ def test_a_part_of_a_gradient_is_worth_nothing(ticking):
 
 def test_training_leaves_out_who_cannot_finish():
     task = problem(64, 16, 10)
-    result = compare_training(task, batch_rows=32, seconds=0.4)
+    result = compare_training(task, batch_rows=4, seconds=1.0)
     runs = {(run.method, run.executor): run for run in result.runs}
     assert len(runs) == 6
     for key in (("forward mode", "Values"), ("central differences", "Values")):
         assert runs[key].steps == 0 and runs[key].held_out_accuracy == result.untrained_accuracy
-        assert runs[key].gradient_seconds > 0.4 / 3
+        assert runs[key].gradient_seconds > 1 / 3
         assert runs[key].seconds == [0.0]
     assert "0 steps" in str(result) and f"{result.untrained_accuracy:.1%}" in str(result)
 
