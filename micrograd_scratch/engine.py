@@ -20,6 +20,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
+from operator import add
 from typing import Any
 
 from . import functions as f
@@ -127,8 +129,8 @@ class Value:
     parents: tuple[Value, ...]
     label: str
 
-    def __init__(self, data: Any, *nodes: Any, label: str = "") -> None:
-        if nodes:
+    def __init__(self, data: Any, *nodes: Any, label: str = "", **micrograd: Any) -> None:
+        if nodes or micrograd:
             raise TypeError(
                 "Value takes one number; nodes are made by operations: to define your own, "
                 "see 'adding an operation' in the README"
@@ -227,6 +229,9 @@ class Value:
     def __divmod__(self, other: Any) -> tuple[Value, Value]:
         return self // other, self % other
 
+    def __rdivmod__(self, other: Any) -> tuple[Value, Value]:
+        return other // self, other % self
+
     def __round__(self, digits: int | None = None) -> Value:
         if digits is not None:
             raise TypeError("round(value, digits) is for display: write round(value.data, digits)")
@@ -282,14 +287,13 @@ class Value:
         before = [node.grad for node in nodes]
         restore = map(_SET_GRAD, nodes, before)
         try:  # `.grad` holds the adjoint during the pass
-            _set_grads(nodes, [0.0] * len(nodes))
+            _set_grads(nodes, repeat(0.0))
             self.grad = 1.0
             if _observe is not None and _anomaly_mode():
                 _backward_checked(nodes)
             else:
                 _backward(nodes)
-            after = [old + node.grad for old, node in zip(before, nodes, strict=True)]
-            _set_grads(nodes, after)
+            _set_grads(nodes, map(add, before, map(_GET_GRAD, nodes)))
         except BaseException:
             deque(restore, maxlen=0)  # nothing before it at which a second Ctrl-C could strike
             raise
@@ -322,6 +326,7 @@ class Constant(Value):
 _new = Value.__new__
 _VALUES = {Value, Constant}
 _SET_GRAD: Any = Value.__dict__["grad"].__set__
+_GET_GRAD: Any = Value.__dict__["grad"].__get__
 _COMPARISONS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
 
 
@@ -366,14 +371,11 @@ def topological_order(*roots: Value, reached_only: bool = False) -> list[Value]:
         node = stack.pop()
         if node is None:  # a mark: the parents of the node below it are all in order
             order.append(stack.pop())  # type: ignore[arg-type]
-        elif node not in seen:
+        elif node not in seen and not (reached_only and type(node) is Constant):
             seen.add(node)
             parents = node.parents
-            if reached_only:
-                if type(node) is Constant:
-                    continue
-                if node.row.selective:
-                    parents = _dependencies(node)
+            if reached_only and node.row.selective:
+                parents = _dependencies(node)
             if seen.issuperset(parents):  # a leaf, or a neuron after the first of its layer
                 order.append(node)
             else:
@@ -426,9 +428,9 @@ def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
     """
     results = [y] if isinstance(y, Value) else list(y)
     if len(xs) != len(tangents):
-        raise ValueError(
-            f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}"
-        )
+        raise ValueError(f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}")
+    for result in results:
+        _values(result, xs)
     tangent: dict[Value, float] = {}
     for x, t in zip(xs, tangents, strict=True):
         tangent[x] = tangent.get(x, 0.0) + t
@@ -456,6 +458,7 @@ def grad(y: Value, xs: Value | Sequence[Value]) -> Any:
     carries that condition, and what it passes on is selected by it rather than multiplied.
     """
     targets = [xs] if isinstance(xs, Value) else list(xs)
+    _values(y, targets)
     order = topological_order(y)
     wanted = set(targets)  # the nodes that depend on an x: nothing else needs an adjoint
     for node in order:
@@ -500,11 +503,18 @@ def _product(adjoint: Any, slope: Any) -> Any:
 
 
 def _both(a: Any, b: Any) -> Any:
-    return b if a is None else a * b
+    return b if a is None else where(a, b, 0.0)
 
 
 def _either(a: Any, b: Any) -> Any:
-    return None if b is None else o.maximum_of_two(a, b)
+    return None if b is None else where(a, a, b)
+
+
+def _values(y: Any, xs: Sequence[Any]) -> None:
+    """TypeError unless y and every x is a Value."""
+    for name, value in (("y", y), *(("x", x) for x in xs)):
+        if not isinstance(value, Value):
+            raise TypeError(f"derivatives are taken of and by Values: {name} is {value!r}")
 
 
 def jacobian(ys: Sequence[Value], xs: Sequence[Value]) -> list[list[Value]]:

@@ -126,8 +126,8 @@ def as_float(x: Any) -> float:
     """float(x) for anything that is one real number; TypeError with advice for the rest."""
     kind = getattr(getattr(x, "dtype", None), "kind", "f")  # of a NumPy scalar; torch has none
     real = hasattr(x, "__float__") and not isinstance(x, (str, bytes)) and kind in "biuf"
-    if getattr(x, "ndim", 0) or not real:
-        what = f"an array of shape {x.shape}" if getattr(x, "ndim", 0) else repr(x)
+    if getattr(x, "ndim", False) or not real:
+        what = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else repr(x)
         mend = _ADVICE.get(type(x).__name__, "pass real numbers, one by one")
         raise TypeError(f"expected one real number, got {what}: {mend}")
     try:
@@ -217,7 +217,7 @@ class Conditional(NamedTuple):
 
 def only_if(condition: Any, partial: Any) -> Any:
     """`partial` where the condition holds, None (no dependence) where it does not."""
-    if hasattr(condition, "__operation__") or getattr(condition, "ndim", 0):
+    if hasattr(condition, "__operation__") or getattr(condition, "ndim", False):
         return Conditional(condition, partial)
     return partial if condition else None
 
@@ -233,7 +233,8 @@ def _power_limit(a: float, b: float) -> float:
 
 def _dot(*operands: float) -> float:
     n = len(operands) // 2
-    y = operands[-1] if len(operands) % 2 else -0.0  # -0.0 + x is x, whatever the sign of x
+    # -0.0 + x is x, whatever the sign of x
+    y = operands[-1] if len(operands) % 2 else -0.0 if n else 0.0
     for w, x in zip(operands[:n], operands[n:], strict=False):  # a bias is left over at the end
         y += w * x
     return y
@@ -282,6 +283,8 @@ def _taken_array(index: Any, values: Sequence[Any]) -> Any:
 
 def checked_index(index: float, bound: int, name: str = "index") -> int:
     """`index` as an int in range(bound); IndexError naming it and the bound otherwise."""
+    if bound == 0:
+        raise IndexError(f"{name} {index:g} into nothing: there are no values to take from")
     if not (0 <= index < bound and index == int(index)):
         raise IndexError(f"{name} {index:g} is not one of the integers 0 to {bound - 1}")
     return int(index)
@@ -377,6 +380,8 @@ def dot(ws: Sequence[Any], xs: Sequence[Any], bias: Any = None) -> Any:
 
     ws and xs have equal lengths (ValueError otherwise); floats, Values or a mixture.
     """
+    if not (hasattr(ws, "__len__") and hasattr(xs, "__len__")):
+        raise TypeError(f"dot takes two sequences, got {ws!r} and {xs!r}: for numbers use *")
     if len(ws) != len(xs):
         raise ValueError(f"dot needs as many weights as inputs, got {len(ws)} and {len(xs)}")
     return dot_of(*ws, *xs) if bias is None else dot_of(*ws, *xs, bias)

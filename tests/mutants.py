@@ -135,13 +135,13 @@ ENGINE = [
     ),
     (
         "gradients-replaced",
-        "after = [old + node.grad ",
-        "after = [node.grad ",
+        "_set_grads(nodes, map(add, before, map(_GET_GRAD, nodes)))",
+        "_set_grads(nodes, list(map(_GET_GRAD, nodes)))",
         "backward() twice gives twice the gradient: that is the contract.",
     ),
     (
         "accumulators-not-zeroed",
-        "_set_grads(nodes, [0.0] * len(nodes))",
+        "_set_grads(nodes, repeat(0.0))",
         "pass",
         "The old gradient is not an adjoint.",
     ),

@@ -409,7 +409,6 @@ def test_rows_with_a_partial_of_none():
     assert isinstance(only_if(Value(1.0), 2.0), Conditional) and only_if(False, 2.0) is None
 
 
-@pytest.mark.xfail(strict=True, reason="conditions meet by product and maximum, made for 0 and 1")
 def test_any_truth_is_a_condition():
     x = Value(-1.0)
     s = x * 1.0

@@ -1,9 +1,9 @@
 """Emit: the steps become NumPy source, value and gradient, with every view bound beforehand.
 
-The source has four functions: `parameters(theta)`, `inputs(x)` and `gradients(g, gx)` name the views
-of what differs from call to call; `buffers(u, v, gu, gv)` names those of the numbers in between and
-returns `forward` and `backward`, which consist of calls that write into such views. Binding is most
-of the speed: a view costs 0.28 us, a small array operation 0.5.
+The source has four functions: `parameters(theta)`, `inputs(x0, ...)` and `gradients(g, ...)` name
+the views of what differs from call to call; `buffers(u, v, gu, gv)` names those of the numbers in
+between and returns `forward` and `backward`, which consist of calls that write into such views.
+Binding is most of the speed: a view costs 0.28 us, a small array operation 0.5.
 
 An operation's value and its partials are traced through the rows' own rules, on `Array`s that note
 each operation as an instruction; what the value computed is not computed again for the partials.
@@ -38,6 +38,7 @@ from ..operations import (
     total_of,
     where,
 )
+from .emit_scalars import identifier
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .layout import RESERVED, Layout, Operand, Step
 
@@ -100,6 +101,8 @@ class Code:
         self.lines: list[Instruction] = []
         self.known: dict[Any, Any] = {}  # (row, operands) -> its answer, within one step
         self.views: dict[Any, Array] = {}
+        self.key_of: dict[Array, Any] = {}  # of views
+        self.taken: dict[str, int] = {}
         self.bindings: dict[str, list[tuple[str, str]]] = {}  # function -> (name, view) pairs
         self.globals: dict[str, Any] = {}  # literals, index arrays and functions
         self.conditional = False  # whether a partial exists under a condition only
@@ -206,10 +209,11 @@ class Code:
                 function = "gradients" if gradient else "parameters"
             elif space >= FIRST_INPUT:
                 function = "gradients" if gradient else "inputs"
-            name = self.unique(("d" if gradient else "") + self.name_of(space, offset), function)
+            name = self.unique(("d" if gradient else "") + self.name_of(space, offset))
             self.bindings.setdefault(function, []).append((name, text + suffix))
             expanded = expand and not by_row
             self.views[key] = Array(self, operand.shape, by_row, name=name, expanded=expanded)
+            self.key_of[self.views[key]] = key
         return self.views[key]
 
     def name_of(self, space: int, offset: int) -> str:
@@ -217,12 +221,13 @@ class Code:
             return f"x{space - FIRST_INPUT}_"
         return self.names.get((space << SHIFT) + offset, "p" if space == THETA else "h")
 
-    def unique(self, name: str, function: str) -> str:
-        taken = {n for bound in self.bindings.values() for n, _ in bound} | self.globals.keys()
-        candidate, number = name, 1
-        while candidate in taken or keyword.iskeyword(candidate) or candidate in _TAKEN:
-            number += 1
-            candidate = f"{name}_{number}"
+    def unique(self, name: str) -> str:
+        """The name, or the name with a number behind it, that is not yet taken."""
+        number = self.taken.get(name, 0) + 1
+        self.taken[name] = number
+        candidate = name if number == 1 else f"{name}_{number}"
+        if candidate in _RESERVED or keyword.iskeyword(candidate) or candidate in self.globals:
+            return self.unique(name)
         return candidate
 
     # -- instructions
@@ -236,7 +241,7 @@ class Code:
         return Array(self, shape, by_row, boolean, expanded=expanded)
 
     def load(self, operand: Operand, step: Step, out: Array) -> Any:
-        """What instructions read for an operand: a number, a literal, a view, or a gathered copy."""
+        """What instructions read for an operand: a number, literal, view, or gathered copy."""
         whole = step.form != "map"  # matrices and folds need every axis in full
         expand = out.by_row and step.form != "product"
         if operand.cells is None:
@@ -322,7 +327,7 @@ class Code:
         reads = ", ".join(f"{{{i}}}" for i in range(len(xs)))
         if hasattr(np, name):
             return self.emit(f"{name}({reads}, {{out}})", xs, out)
-        name = self.unique(f"{row.name}_", "")  # NumPy does not have it: element by element
+        name = self.unique(f"{identifier(row.name)}_")  # NumPy does not have it: element by element
         self.globals[name] = row.on_arrays
         return self.emit(f"{{out}}[...] = {name}({reads})", xs, out)
 
@@ -483,11 +488,10 @@ class Code:
 
     def transposed(self, array: Array) -> Array:
         """The last two axes exchanged, as a view of what is bound or of a temporary."""
-        for key, bound in self.views.items():
-            if bound is array:
-                regular, shape, gradient, expand, suffix = key
-                operand = Operand(shape, regular=regular)
-                return self.view(operand, gradient, expand, suffix + ".swapaxes(-1, -2)")
+        if array in self.key_of:
+            regular, shape, gradient, expand, suffix = self.key_of[array]
+            operand = Operand(shape, regular=regular)
+            return self.view(operand, gradient, expand, suffix + ".swapaxes(-1, -2)")
         if array.name:  # a literal
             return Array(
                 self,
@@ -569,53 +573,51 @@ class Code:
             out = self.view(operand, gradient=True, expand=term.by_row)
             self.emit("add({0}, {1}, {out})", [out, term], out)
             return
-        flat = operand.cells.reshape(-1)
-        size = f"{flat.size}"
         for space in operand.spaces:
-            if space == LITERAL:
-                continue
-            at = flat & (1 << SHIFT) - 1
-            here = (flat >> SHIFT == space) & ((space not in (FREE, ROWS)) | (at >= len(RESERVED)))
-            here = np.flatnonzero(
-                here & self.needed[space][np.where(flat >> SHIFT == space, at, 0)]
-            )
-            if not len(here):
-                continue
-            whole = self.whole(space, gradient=True)
-            at = at[here]
-            source = (
-                "broadcast_to({1}, {shape}).reshape({size}, -1)"
-                if term.by_row
-                else "{1}.reshape(-1)"
-            )
-            source = source.replace(
-                "{shape}", f"({', '.join(map(str, operand.shape))}, {{1}}.shape[-1])"
-            )
-            source = source.replace("{size}", size)
-            if not term.by_row and term.shape != operand.shape:
-                source = f"broadcast_to({{1}}, {operand.shape}).reshape(-1)"
-            if term.by_row and not whole.by_row:
-                source = f"{source}[:, 0]" if over_rows else f"add.reduce({source}, 1)"
-            elif whole.by_row and not term.by_row:
-                source = f"{source}[:, None]"
-            unique, first = np.unique(at, return_index=True)
-            if len(unique) == len(at):
-                index = self.constant(at, "index")
-                if len(here) != flat.size:
-                    source += f"[{self.constant(here, 'index')}]"
-                self.emit(f"{{0}}[{index}] += {source}", [whole, term], whole)
-            else:  # a cell that occurs more than once: its terms side by side, and added up
-                order = np.argsort(at, kind="stable")
-                starts = np.searchsorted(at[order], unique)
-                names = [self.constant(x, "index") for x in (unique, here[order], starts)]
-                self.emit(
-                    f"{{0}}[{names[0]}] += add.reduceat({source}[{names[1]}], {names[2]}, 0)",
-                    [whole, term],
-                    whole,
-                )
+            if space != LITERAL:
+                self.scatter(operand, space, term, over_rows)
+
+    def scatter(self, operand: Operand, space: int, term: Array, summed: bool) -> None:
+        """Add an adjoint to those cells of an irregular operand that are in one space."""
+        assert operand.cells is not None
+        flat = operand.cells.reshape(-1)
+        at = flat & (1 << SHIFT) - 1
+        inside = flat >> SHIFT == space
+        if space in (FREE, ROWS):  # what pads is not anybody's
+            inside &= at >= len(RESERVED)
+        here = np.flatnonzero(inside & self.needed[space][np.where(inside, at, 0)])
+        if not len(here):
+            return
+        at, whole = at[here], self.whole(space, gradient=True)
+        if term.by_row:
+            shape = ", ".join(map(str, operand.shape))
+            source = f"broadcast_to({{1}}, ({shape}, {{1}}.shape[-1])).reshape({flat.size}, -1)"
+        elif term.shape != operand.shape:
+            source = f"broadcast_to({{1}}, {operand.shape}).reshape(-1)"
+        else:
+            source = "{1}.reshape(-1)"
+        if term.by_row and not whole.by_row:
+            source = f"{source}[:, 0]" if summed else f"add.reduce({source}, 1)"
+        elif whole.by_row and not term.by_row:
+            source = f"{source}[:, None]"
+        unique = np.unique(at)
+        if len(unique) == len(at):
+            index = self.constant(at, "index")
+            if len(here) != flat.size:
+                source += f"[{self.constant(here, 'index')}]"
+            self.emit(f"{{0}}[{index}] += {source}", [whole, term], whole)
+            return
+        # a cell that occurs more than once: its terms side by side, and added up
+        order = np.argsort(at, kind="stable")
+        starts = np.searchsorted(at[order], unique)
+        cells, places, pieces = (
+            self.constant(index, "index") for index in (unique, here[order], starts)
+        )
+        template = f"{{0}}[{cells}] += add.reduceat({source}[{places}], {pieces}, 0)"
+        self.emit(template, [whole, term], whole)
 
 
-_TAKEN = {"theta", "u", "v", "g", "gu", "gv", "seed", "forward", "backward", "rows"}
+_RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "forward", "backward", "rows"}
 _FOLD = {total_of: "add", largest_of: "maximum", smallest_of: "minimum"}
 
 
@@ -665,99 +667,3 @@ def view_text(
             text += "[" + ", ".join(":" if n > 1 else "None" for n in shape) + "]"
         return text
     return f"strided({buffer}, {offset}, {tuple(shape)}, {tuple(strides)})"
-
-
-# ---------------------------------------------------------------- source
-def source_of(code: Code) -> str:
-    """The program's source: four functions of bindings around `forward` and `backward`."""
-    forward = [line for step in code.forward for line in step]
-    backward = [line for step in code.backward for line in step]
-    temporaries = _share_memory(forward + backward)
-    used = sorted(
-        {w for line in forward + backward for w in _words(line.template) if hasattr(np, w)}
-    )
-    bound = {f: [name for name, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
-    out = [f"from numpy import {', '.join([*used, 'empty', 'inf', 'nan'])}", ""]
-    inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
-    arguments = {
-        "parameters": ["theta"],
-        "inputs": inputs,
-        "gradients": ["g", *("g" + name for name in inputs)],
-    }
-    for function, names in arguments.items():
-        out += [f"def {function}({', '.join(names)}):"]
-        out += [f"    {name} = {text}" for name, text in code.bindings.get(function, [])]
-        out += [f"    return ({''.join(name + ', ' for name in bound[function])})", ""]
-    out += ["def buffers(u, v, gu, gv, rows, dtype):"]
-    out += [f"    {name} = {text}" for name, text in code.bindings.get("buffers", [])]
-    out += [f"    {name} = {text}" for name, text in temporaries]
-    out += [f"    {line.text()}" for line in forward + backward if line.is_view]
-    passed = bound["parameters"] + bound["inputs"]
-    comments = [_comment(step) for step in code.layout.steps]
-    out += ["", f"    def forward({', '.join(passed)}):"]
-    for comment, lines in zip(comments, code.forward, strict=True):
-        out += [f"        # {comment}"]
-        out += [f"        {line.text()}" for line in lines if not line.is_view]
-    out += ["        return", ""]
-    out += [f"    def backward({', '.join([*passed, *bound['gradients'], 'seed'])}):"]
-    for comment, lines in zip(["the result", *reversed(comments)], code.backward, strict=True):
-        if lines:
-            out += [f"        # back through {comment}"]
-            out += [f"        {line.text()}" for line in lines if not line.is_view]
-    out += ["        return", "", "    return forward, backward", ""]
-    return "\n".join(out)
-
-
-_FUNCTIONS = ("parameters", "inputs", "gradients", "buffers")
-
-
-def _comment(step: Step) -> str:
-    live = int((step.nodes >= 0).sum())
-    grid = " x ".join(map(str, step.nodes.shape))
-    return f"{step.row.name}: {live:,} scalar node{'s' if live > 1 else ''}, {grid}"
-
-
-def _words(template: str) -> list[str]:
-    return re.findall(r"[A-Za-z_]\w*", template)
-
-
-def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
-    """Name the temporaries: two that are never needed at once share a name. (name, text) pairs."""
-    last: dict[Array, int] = {}
-    root: dict[Array, Array] = {}  # a view made on the way -> the temporary that it looks at
-    for i, line in enumerate(lines):
-        for x in (*line.reads, line.out):
-            if isinstance(x, Array) and not x.name:
-                last[root.get(x, x)] = i
-        if line.is_view:
-            for x in line.reads:
-                if isinstance(x, Array):
-                    root[line.out] = root.get(x, x)
-    free: dict[Any, list[str]] = {}
-    kinds: dict[str, Any] = {}
-    made: list[tuple[str, str]] = []
-    ending: dict[int, list[Array]] = {}
-    for array, i in last.items():
-        ending.setdefault(i, []).append(array)
-    for i, line in enumerate(lines):
-        out = line.out
-        if not out.name:
-            if line.template.startswith("{out} ="):
-                out.name = f"s{i}"
-            else:
-                tail = ["rows"] if out.by_row else ["1"] if out.expanded else []
-                kind = (out.shape, *tail, out.boolean)
-                names = free.setdefault(kind, [])
-                if names:
-                    out.name = names.pop()
-                else:
-                    out.name = f"t{len(made)}"
-                    shape = ", ".join([*map(str, out.shape), *tail])
-                    made.append(
-                        (out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})")
-                    )
-                kinds[out.name] = kind
-        for array in ending.get(i, ()):
-            if array.name in kinds:
-                free[kinds[array.name]].append(array.name)
-    return made

@@ -5,7 +5,8 @@ So a small expression, a long chain and an irregular graph run as straight lines
 each, with the chain rule written out. Functions are kept to LINES nodes, since CPython compiles
 long ones slowly; what passes from one to the next lies in lists.
 
-The lines raise where Python's floats do: the caller then runs the graph node by node (interpret.py).
+The lines raise where Python's floats do: the caller then runs the graph node by node
+(interpret.py).
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class _Writer:
 
     # -- one piece of the graph
     def begin(self, start: int, stop: int) -> None:
-        self.piece, self.lines, self.known = (start, stop), [], {}
+        self.piece = (start, stop)
+        self.lines: list[str] = []
+        self.known: dict[str, str] = {}
         self.indent, self.count = "    ", 0
 
     def forward(self) -> None:
@@ -184,7 +187,8 @@ class _Writer:
         elif slope == -1.0:
             term = f"-{term}"
         if self.kind[p] != COMPUTED:
-            target, key = self.element("g", self.slot[p]), ("g", p)
+            target = self.element("g", self.slot[p])
+            key: Any = ("g", p)
             first = self.single and key not in self.arrived
         else:
             target, key = self.local("d", p), p
@@ -277,7 +281,9 @@ class _Writer:
         for k, (start, stop) in enumerate(pieces):
             stores = [f"    v[{i}] = v{i}" for i in range(start, stop) if i in saved]
             if len(stores) == stop - start:
-                stores = [f"    v[{start}:{stop}] = {', '.join(f'v{i}' for i in range(start, stop))}"]
+                stores = [
+                    f"    v[{start}:{stop}] = {', '.join(f'v{i}' for i in range(start, stop))}"
+                ]
             out += [f"def forward_{k}(p, x, v):", *forward[k], *stores, ""]
         order = range(len(pieces))
         by_itself = self.kind[root] == self.wrt  # an output that is itself a parameter

@@ -24,7 +24,7 @@ HOLE = -1
 
 @dataclass
 class Product:
-    """B stacked products: left (B, R, K) times right (B, C, K), dots at nodes (B, R, C), -1: dead."""
+    """B products: left (B, R, K) times right (B, C, K) gives nodes (B, R, C), where -1 is dead."""
 
     left: np.ndarray
     right: np.ndarray

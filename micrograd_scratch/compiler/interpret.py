@@ -7,7 +7,7 @@ finite. Python speed: about a microsecond a node and row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..operations import Operation
 from .record import COMPUTED, INPUT, PARAMETER, Graph
 
 
-def evaluate(graph: Graph, theta: Sequence[float], x: Sequence[float]) -> list[float]:
+def evaluate(graph: Graph, theta: Any, x: Any) -> list[float]:
     """The number of every node, for one row of inputs."""
     numbers = graph.data.tolist()
     for kind, values in ((PARAMETER, theta), (INPUT, x)):
@@ -26,7 +26,7 @@ def evaluate(graph: Graph, theta: Sequence[float], x: Sequence[float]) -> list[f
     return numbers
 
 
-def adjoints(graph: Graph, numbers: Sequence[float], output: int) -> list[float | None]:
+def adjoints(graph: Graph, numbers: list[float], output: int) -> list[float | None]:
     """The derivative of one output by every node; None where there is no dependence."""
     adjoint: list[float | None] = [None] * len(graph)
     adjoint[output] = 1.0
@@ -41,9 +41,7 @@ def adjoints(graph: Graph, numbers: Sequence[float], output: int) -> list[float 
     return adjoint
 
 
-def tangents(
-    graph: Graph, numbers: Sequence[float], theta: Sequence[float], x: Sequence[float]
-) -> list[float | None]:
+def tangents(graph: Graph, numbers: list[float], theta: Any, x: Any) -> list[float | None]:
     """The derivative of every node along a direction of parameters and inputs (forward mode)."""
     tangent: list[float | None] = [None] * len(graph)
     for kind, values in ((PARAMETER, theta), (INPUT, x)):

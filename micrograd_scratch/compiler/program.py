@@ -17,13 +17,14 @@ import numpy as np
 from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret, runtime
-from .emit import Code, source_of
+from .emit import Code
 from .emit_scalars import scalar_source
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .fuse import fuse
 from .layout import RESERVED, Layout, lay_out
 from .record import Graph
 from .schedule import schedule
+from .source import source_of
 from .stages import Stages, stages
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
@@ -108,7 +109,7 @@ class Program:
         if self._quick is not None and not inputs and wrt == "parameters" and not _checking():
             quick = self._quick(parameters, out)  # a small expression: 2 us a call
             if quick is not None:
-                return quick  # type: ignore[no-any-return]
+                return quick
         if not self.single:
             raise ValueError("value_and_grad needs a single output: compile a single loss")
         if wrt not in ("parameters", "inputs"):
@@ -165,7 +166,8 @@ class Program:
         direction = np.asarray(tangent, dtype=float)
         if direction.shape != (len(self.parameters),):
             raise ValueError(
-                f"tangent has shape {direction.shape}, but there are {len(self.parameters)} parameters"
+                f"tangent has shape {direction.shape}, but the program has "
+                f"{len(self.parameters)} parameters"
             )
         outputs = self.graph.outputs.tolist()
         answers = np.empty((2, rows, len(outputs)))
@@ -349,9 +351,10 @@ class Program:
             if backward:
                 found = interpret.adjoints(self.graph, numbers, int(self.graph.outputs[0]))
                 for node in reversed(range(len(found))):
-                    if found[node] is not None and not math.isfinite(found[node]):
+                    adjoint = found[node]
+                    if adjoint is not None and not math.isfinite(adjoint):
                         raise AnomalyError(
-                            f"the adjoint of {self._describe(node, numbers)} is {found[node]} "
+                            f"the adjoint of {self._describe(node, numbers)} is {adjoint} "
                             f"in row {r}"
                         )
 

@@ -107,4 +107,3 @@ def _boxes(
 
 def _used(graph: Graph) -> np.ndarray:
     return graph.uses() > 0
-

@@ -1,10 +1,10 @@
 """Trace: `compile(f)` records what a function of Values does, and is never silently wrong.
 
-A recorded graph has no memory of Python's own control flow. So while f runs, every truth of a Value
-(`if x > 0`, `sorted`, `max`) is noted as a guard: the graph holds for rows whose guards turn out the
-same, and other rows get a graph of their own. Reading a number out (`.data`, `.item()`) is an error
-that names the line, since that number would be frozen. A second run with every leaf nudged finds
-what neither catches, such as random numbers: those must come in as inputs.
+A recorded graph has no memory of Python's own control flow. So while f runs, every truth of a
+Value (`if x > 0`, `sorted`, `max`) is noted as a guard: the graph holds for rows whose guards turn
+out the same, and other rows get a graph of their own. Reading a number out (`.data`, `.item()`) is
+an error that names the line, since that number would be frozen. A second run with every leaf nudged
+finds what neither catches, such as random numbers: those must come in as inputs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _watching(trace: _Trace) -> Iterator[None]:
                 "would be frozen in the compiled program: use detach(x) for a number without "
                 "gradient, where(condition, a, b) or maximum(a, b) for a choice"
             )
-        return _slot.__get__(value)  # type: ignore[no-any-return]
+        return float(_slot.__get__(value))
 
     def noted_truth(value: Value) -> bool:
         outcome = _slot.__get__(value) != 0.0
@@ -75,14 +75,14 @@ def _watching(trace: _Trace) -> Iterator[None]:
         if threading.get_ident() == thread:
             trace.made.append(value)
 
-    Value.data = property(read, lambda value, number: _slot.__set__(value, number))  # type: ignore
-    Value.__bool__, Value.__init__ = noted_truth, noted_init  # type: ignore[method-assign]
+    kind: Any = Value  # its attributes are exchanged for the time of the trace
+    kind.data = property(read, lambda value, number: _slot.__set__(value, number))
+    kind.__bool__, kind.__init__ = noted_truth, noted_init
     try:
         with observing(_remember):
             yield
     finally:
-        Value.data = _slot
-        Value.__bool__, Value.__init__ = truth, init  # type: ignore[method-assign]
+        kind.data, kind.__bool__, kind.__init__ = _slot, truth, init
 
 
 def _remember(node: Value) -> Value:
@@ -281,9 +281,7 @@ class TracedProgram:
         if not isinstance(outputs, (list, tuple)) or not all(
             isinstance(output, Value) for output in outputs
         ):
-            raise TypeError(
-                f"the function must return a Value or a list of Values, got {answer!r}"
-            )
+            raise TypeError(f"the function must return a Value or a list of Values, got {answer!r}")
         return list(outputs), single, trace, leaves, described
 
     def _find_parameters(

@@ -1,0 +1,111 @@
+"""Source: instructions and bound views become the text of a NumPy program.
+
+Views are written as slices and reshapes where a person would, temporaries that are never needed at
+the same time share memory, and nothing a user named is copied into the text but plain identifiers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from .emit import Array, Code, Instruction
+from .factor import FIRST_INPUT
+from .layout import Step
+
+
+def source_of(code: Code) -> str:
+    """The program's source: four functions of bindings around `forward` and `backward`."""
+    forward = [line for step in code.forward for line in step]
+    backward = [line for step in code.backward for line in step]
+    temporaries = _share_memory(forward + backward)
+    used = sorted(
+        {w for line in forward + backward for w in _words(line.template) if hasattr(np, w)}
+    )
+    bound = {f: [name for name, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
+    out = [f"from numpy import {', '.join([*used, 'empty', 'inf', 'nan'])}", ""]
+    inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
+    arguments = {
+        "parameters": ["theta"],
+        "inputs": inputs,
+        "gradients": ["g", *("g" + name for name in inputs)],
+    }
+    for function, names in arguments.items():
+        out += [f"def {function}({', '.join(names)}):"]
+        out += [f"    {name} = {text}" for name, text in code.bindings.get(function, [])]
+        out += [f"    return ({''.join(name + ', ' for name in bound[function])})", ""]
+    out += ["def buffers(u, v, gu, gv, rows, dtype):"]
+    out += [f"    {name} = {text}" for name, text in code.bindings.get("buffers", [])]
+    out += [f"    {name} = {text}" for name, text in temporaries]
+    out += [f"    {line.text()}" for line in forward + backward if line.is_view]
+    passed = bound["parameters"] + bound["inputs"]
+    comments = [_comment(step) for step in code.layout.steps]
+    out += ["", f"    def forward({', '.join(passed)}):"]
+    for comment, lines in zip(comments, code.forward, strict=True):
+        out += [f"        # {comment}"]
+        out += [f"        {line.text()}" for line in lines if not line.is_view]
+    out += ["        return", ""]
+    out += [f"    def backward({', '.join([*passed, *bound['gradients'], 'seed'])}):"]
+    for comment, lines in zip(["the result", *reversed(comments)], code.backward, strict=True):
+        if lines:
+            out += [f"        # back through {comment}"]
+            out += [f"        {line.text()}" for line in lines if not line.is_view]
+    out += ["        return", "", "    return forward, backward", ""]
+    return "\n".join(out)
+
+
+_FUNCTIONS = ("parameters", "inputs", "gradients", "buffers")
+
+
+def _comment(step: Step) -> str:
+    live = int((step.nodes >= 0).sum())
+    grid = " x ".join(map(str, step.nodes.shape))
+    return f"{step.row.name}: {live:,} scalar node{'s' if live > 1 else ''}, {grid}"
+
+
+def _words(template: str) -> list[str]:
+    return re.findall(r"[A-Za-z_]\w*", template)
+
+
+def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
+    """Name the temporaries: two that are never needed at once share a name. (name, text) pairs."""
+    last: dict[Array, int] = {}
+    root: dict[Array, Array] = {}  # a view made on the way -> the temporary that it looks at
+    for i, line in enumerate(lines):
+        for x in (*line.reads, line.out):
+            if isinstance(x, Array) and not x.name:
+                last[root.get(x, x)] = i
+        if line.is_view:
+            for x in line.reads:
+                if isinstance(x, Array):
+                    root[line.out] = root.get(x, x)
+    free: dict[Any, list[str]] = {}
+    kinds: dict[str, Any] = {}
+    made: list[tuple[str, str]] = []
+    ending: dict[int, list[Array]] = {}
+    for array, i in last.items():
+        ending.setdefault(i, []).append(array)
+    for i, line in enumerate(lines):
+        out = line.out
+        if not out.name:
+            if line.template.startswith("{out} ="):
+                out.name = f"s{i}"
+            else:
+                tail = ["rows"] if out.by_row else ["1"] if out.expanded else []
+                kind = (out.shape, *tail, out.boolean)
+                names = free.setdefault(kind, [])
+                if names:
+                    out.name = names.pop()
+                else:
+                    out.name = f"t{len(made)}"
+                    shape = ", ".join([*map(str, out.shape), *tail])
+                    made.append(
+                        (out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})")
+                    )
+                kinds[out.name] = kind
+        for array in ending.get(i, ()):
+            if array.name in kinds:
+                free[kinds[array.name]].append(array.name)
+    return made
