@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .explanation import downstream, explain
     from .network_drawing import draw_network
     from .nn import MLP, Layer, Module, Neuron
+    from .training import DivergedError, History, fit
 
 __version__ = "0.1.0"
 
@@ -111,6 +112,7 @@ _LATER = {
     "draw": "drawing",
     **dict.fromkeys(("downstream", "explain"), "explanation"),
     "draw_network": "network_drawing",
+    **dict.fromkeys(("DivergedError", "History", "fit"), "training"),
 }
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
 
