@@ -252,13 +252,18 @@ def mlp(targets: Targets, options: argparse.Namespace) -> None:
             for rows in (1, 32, 256):
                 X = rng.normal(size=(rows, sizes[0])).astype(dtype)
                 labels = rng.integers(0, sizes[-1], rows)
-                contestants, call = classifiers(program, sizes, theta, order, X, labels)
+                setting = f"{name}, {rows} rows, {dtype}"
+                try:
+                    contestants, call = classifiers(program, sizes, theta, order, X, labels)
+                except (TypeError, ValueError) as error:  # a program that fails is a missed target
+                    print(f"  {setting:34}{error}")
+                    targets.at_most(f"{setting}: runs", 1.0, math.nan)
+                    continue
                 result = race(contestants, SECONDS[options.full] / 3)
                 by_numpy = result.ratio("compiled", "by hand", allowance=10e-6)
                 columns = [result.microseconds(c) for c in contestants]
                 by_torch = result.ratio("compiled", "PyTorch eager") if TORCH else math.nan
                 columns += [math.nan] * (3 - len(columns))
-                setting = f"{name}, {rows} rows, {dtype}"
                 figures = "".join(f"{column:10.1f}" for column in columns)
                 print(f"  {setting:34}{figures}{by_numpy:10.2f}{by_torch:10.2f}", flush=True)
                 targets.at_most(f"{setting}: (compiled - 10 us) / by hand", 1.1, by_numpy)
@@ -337,14 +342,16 @@ def gpt(targets: Targets, options: argparse.Namespace) -> None:
         expected = eager_gradient(loss, model.parameters)
         agree("four documents, gradient", g_four, expected, 1e-12)
         del loss
-        contestants["four documents compiled"] = ours_four
         result = race(contestants, SECONDS[options.full])
         print(result)
         targets.at_most(f"gpt, {way}: compiled / by hand", 1.2, result.ratio("compiled", "by hand"))
         if TORCH:
             ratio = result.ratio("compiled", "PyTorch eager")
             targets.at_most(f"gpt, {way}: compiled / PyTorch eager", 0.35, ratio)
-        ratio = result.ratio("four documents compiled", "compiled")
+        # apart from the rest, whose rounds should be short
+        result = race({"compiled": ours, "four documents": ours_four}, SECONDS[options.full])
+        print(result)
+        ratio = result.ratio("four documents", "compiled")
         targets.at_most(f"gpt, {way}: four documents / the longest of them", 2.5, ratio)
         scalars = scalar_step(model.parameters, record)
         result = race({"compiled": ours, "our scalars": scalars}, SECONDS[options.full])

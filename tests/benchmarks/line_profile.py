@@ -13,9 +13,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-CALLS, MOST_LINES = 300, 24
+CALLS, SECONDS, MOST_LINES = 300, 2.0, 24
 
 
 class _Marking(ast.NodeTransformer):
@@ -47,14 +48,10 @@ def _mark(line: int) -> ast.stmt:
 def table(program: Any, call: Callable[[], Any]) -> str:
     """The lines that take most, in microseconds a call, of a program that `call` calls."""
     tree = ast.fix_missing_locations(_Marking().visit(ast.parse(program.source)))
-    spent: Counter[int] = Counter()  # by line, in one call
-    last = overhead = 0
+    marks: list[tuple[int, int]] = []  # (line, nanoseconds when it ended)
 
     def mark(line: int, now: Callable[[], int] = time.perf_counter_ns) -> None:
-        nonlocal last
-        if line:
-            spent[line] += now() - last - overhead
-        last = now()
+        marks.append((line, now()))
 
     inner = program._compiled(False)
     plain, inner.namespace = inner.namespace, {**inner.namespace, "_mark": mark}
@@ -63,18 +60,22 @@ def table(program: Any, call: Callable[[], Any]) -> str:
         program._mine = threading.local()  # buffers bind the functions: make them anew
         for _ in range(3):
             call()
-        overhead = _overhead(mark, spent)
+        overhead = _overhead(mark, marks)
         runs: list[Counter[int]] = []
         size = len(program.source.splitlines())
-        for _ in range(max(5, min(CALLS, 100_000 // size))):
-            spent.clear()
+        calls = max(3, min(CALLS, 100_000 // size, int(SECONDS / _seconds(call))))
+        for _ in range(calls):
+            marks.clear()
             call()
-            runs.append(Counter(spent))
+            spent: Counter[int] = Counter()
+            for (_, before), (line, after) in pairwise(marks):
+                spent[line] += after - before - overhead if line else 0
+            runs.append(spent)
     finally:
         inner.namespace, program._mine = plain, threading.local()
-    whole = statistics.median(_seconds(call) for _ in range(CALLS)) * 1e6
+    whole = statistics.median(_seconds(call) for _ in range(calls)) * 1e6
     # the median, since a line that is interrupted looks a hundred times as slow as it is
-    each = {line: statistics.median(run[line] for run in runs) / 1e3 for line in runs[0]}
+    each = {line: statistics.median(run[line] for run in runs) / 1e3 for line in runs[0] if line}
     lines = program.source.splitlines()
     inside = sum(each.values())
     report = [
@@ -97,12 +98,9 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _overhead(mark: Callable[[int], None], spent: Counter[int]) -> int:
+def _overhead(mark: Callable[[int], None], marks: list[tuple[int, int]]) -> int:
     """Nanoseconds that a mark adds to the line before it."""
-    times = []
+    marks.clear()
     for _ in range(1_000):
-        spent.clear()
-        mark(0)
         mark(1)
-        times.append(spent[1])
-    return int(statistics.median(times))
+    return int(statistics.median(b - a for (_, a), (_, b) in pairwise(marks)))
