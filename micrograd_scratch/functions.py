@@ -8,6 +8,7 @@ whole data set (losses.py).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from math import copysign as _copysign
 from math import inf, nan
@@ -34,6 +35,7 @@ from .operations import (
 
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
+_LARGEST = sys.float_info.max
 _FAR = 1e3  # beyond it sigmoid, erfc and the like are 0 or 1 in float64; keeps inf * 0 out
 
 
@@ -202,9 +204,8 @@ clip        = operation("clip",  lambda x, low, high: minimum_of_two(maximum_of_
 
 # ---------------------------------------------------------------- derived, on lists
 def _shift(xs: Sequence[Any]) -> Any:
-    """The maximum if it is finite, else 0: what keeps exp() in range without being differentiated."""
-    largest = detach(maximum(list(xs)))
-    return where(largest - largest == 0, largest, 0.0)
+    """The maximum, kept finite: what holds exp() in range, without being differentiated."""
+    return detach(clip(maximum(list(xs)), -_LARGEST, _LARGEST))
 
 
 def logsumexp(xs: Sequence[Any]) -> Any:

@@ -127,7 +127,8 @@ class Code:
         for space in range(FIRST_INPUT, len(layout.sizes)):
             self.needed[space][:] = self.wrt_inputs
         for step in layout.steps:
-            if any(self.wants(operand) for operand in step.operands):
+            depends = dependence(step.row, len(step.operands))
+            if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
                 self.mark(self.needed, step.out)
         self.lines, self.known = [], {}
         for cell in layout.outputs.tolist():
@@ -242,7 +243,8 @@ class Code:
 
     def load(self, operand: Operand, step: Step, out: Array) -> Any:
         """What instructions read for an operand: a number, literal, view, or gathered copy."""
-        whole = step.form != "map"  # matrices and folds need every axis in full
+        # matrices and folds need every axis in full; a bias does not
+        whole = step.form != "map" and not (len(step.operands) == 3 and operand is step.operands[2])
         expand = out.by_row and step.form != "product"
         if operand.cells is None:
             assert operand.literal is not None
@@ -373,6 +375,13 @@ class Code:
                 )
             self.emit("add({0}, {1}, {out})", [out, bias], out)
 
+    def forward_inner(self, step: Step, out: Array, operands: list[Any]) -> None:
+        axis = -2 if out.by_row else -1
+        products = self.apply(multiply, operands[:2])
+        self.emit(f"add.reduce({{0}}, {axis}, None, {{out}})", [products], out)
+        if len(operands) == 3:
+            self.emit("add({0}, {1}, {out})", [out, operands[2]], out)
+
     def flat(self, operand: Operand, gradient: bool = False) -> Array:
         """A block of products as matrices: its columns and its rows-of-input in one axis."""
         view = self.view(operand, gradient)
@@ -426,13 +435,10 @@ class Code:
     def backward_fold(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
         if not self.wants(step.operands[0]):
             return
-        tail = "[..., None, :]" if out.by_row else "[..., None]"
         shape = (*out.shape, 1)
-        spread = self.view(step.out, gradient=True, suffix=tail)
-        spread.shape = shape
+        spread = self.with_axis(step.out, gradient=True)
         if step.row is not total_of:  # the adjoint is shared among those that tie for the extreme
-            answer = self.view(step.out, suffix=tail)
-            answer.shape = shape
+            answer = self.with_axis(step.out)
             ties = self.apply(equal, (operands[0], answer))
             count = self.temporary(shape, out.by_row)
             axis = -2 if out.by_row else -1
@@ -440,6 +446,22 @@ class Code:
             share = self.emit("divide({0}, {1}, {out})", [spread, count], count)
             spread = self.apply(multiply, (share, ties))
         self.add_to(step.operands[0], spread)
+
+    def with_axis(self, operand: Operand, gradient: bool = False) -> Array:
+        """A block of answers, or of their adjoints, with an axis for what was summed over."""
+        by_row = self.view(operand, gradient).by_row
+        suffix = "[..., None, :]" if by_row else "[..., None]"
+        view = self.view(operand, gradient, suffix=suffix)
+        view.shape = (*operand.shape, 1)
+        return view
+
+    def backward_inner(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
+        spread = self.with_axis(step.out, gradient=True)
+        for which, other in ((0, 1), (1, 0)):
+            if self.wants(step.operands[which]):
+                self.add_to(step.operands[which], self.apply(multiply, (spread, operands[other])))
+        if len(operands) == 3 and self.wants(step.operands[2]):
+            self.add_to(step.operands[2], adjoint)
 
     def backward_product(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
         left, right = operands[:2]
@@ -559,7 +581,10 @@ class Code:
                 self.known = {key: x for key, x in self.known.items() if x is not term}
                 self.store(term, out)
             return
-        self.fill(operand.cells)
+        regular = operand.regular is not None
+        once = regular and len(np.unique(operand.cells)) == operand.cells.size
+        if once:
+            self.fill(operand.cells)
         if spread or over_rows:
             sums = Array(self, operand.shape, term.by_row) if over_rows else None
             if over_rows:
@@ -568,8 +593,7 @@ class Code:
             else:
                 sums = self.temporary(operand.shape, term.by_row)
                 term = self.emit(_reduction(spread, False, term), [term], sums)
-        regular = operand.regular is not None
-        if regular and len(np.unique(operand.cells)) == operand.cells.size:
+        if once:
             out = self.view(operand, gradient=True, expand=term.by_row)
             self.emit("add({0}, {1}, {out})", [out, term], out)
             return
@@ -601,11 +625,15 @@ class Code:
         elif whole.by_row and not term.by_row:
             source = f"{source}[:, None]"
         unique = np.unique(at)
+        assign = "+=" if self.written[space][unique].any() else "="
+        if assign == "+=":
+            self.fill((space << SHIFT) + unique)
+        self.written[space][unique] = True
         if len(unique) == len(at):
             index = self.constant(at, "index")
             if len(here) != flat.size:
                 source += f"[{self.constant(here, 'index')}]"
-            self.emit(f"{{0}}[{index}] += {source}", [whole, term], whole)
+            self.emit(f"{{0}}[{index}] {assign} {source}", [whole, term], whole)
             return
         # a cell that occurs more than once: its terms side by side, and added up
         order = np.argsort(at, kind="stable")
@@ -613,12 +641,23 @@ class Code:
         cells, places, pieces = (
             self.constant(index, "index") for index in (unique, here[order], starts)
         )
-        template = f"{{0}}[{cells}] += add.reduceat({source}[{places}], {pieces}, 0)"
+        template = f"{{0}}[{cells}] {assign} add.reduceat({source}[{places}], {pieces}, 0)"
         self.emit(template, [whole, term], whole)
 
 
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "forward", "backward", "rows"}
 _FOLD = {total_of: "add", largest_of: "maximum", smallest_of: "minimum"}
+
+
+def dependence(row: Operation, count: int) -> list[bool]:
+    """For every operand: whether the row's partial is ever anything but None."""
+    if not row.selective or row.arity is None:
+        return [True] * count
+    try:
+        slopes = row.partials(Symbol("y"), *(Symbol(f"x{i}") for i in range(count)))
+    except TypeError:
+        return [True] * count
+    return [slope is not None for slope in slopes]
 
 
 def _any_array(xs: Sequence[Any]) -> bool:

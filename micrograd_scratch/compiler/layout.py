@@ -70,6 +70,7 @@ class Step:
     """One group, or a part of it: `row` applied to `operands` gives the block of cells `out`.
 
     form     "map" (elementwise), "product" (matrices; operands left, right and perhaps a bias),
+             "inner" (dots that share nothing, over the last axis of left and right),
              "fold" (total, max, min over the last axis of its one operand), "take"
     nodes    node numbers, in the shape of the block; -1 for dead cells
     """
@@ -208,6 +209,8 @@ class _Layouter:
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
         """Elementwise: the members take the grid of the operand that varies most."""
         position, shape = self.grid(operands)
+        if len(shape) == 1 and len(position) == shape[0]:
+            shape = self.split(operands[np.argsort(position)])
         grid = np.full(int(np.prod(shape)), -1)
         grid[position] = nodes
         arranged = []
@@ -241,6 +244,26 @@ class _Layouter:
         position = np.empty(n, dtype=int)
         position[order] = np.arange(n)
         return position, (n,)
+
+    def split(self, operands: np.ndarray) -> tuple[int, ...]:
+        """For n members in a row: (n,), or two axes if an operand repeats within or between runs.
+
+        A scale per token, say, beside the coordinates of all tokens in one row of cells.
+        """
+        n = len(operands)
+        for cells in operands.T:
+            if n < 4 or _regular(cells, self.layout.sizes) or _is_constant(cells):
+                continue
+            change, again = cells != cells[0], cells == cells[0]
+            run = int(np.argmax(change)) if change.any() else n
+            period = int(np.argmax(again[1:])) + 1 if again[1:].any() else n
+            for width in (run, period):
+                if 1 < width < n and n % width == 0:
+                    grid = cells.reshape(n // width, width)
+                    same = (grid == grid[:, :1]).all() or (grid == grid[:1]).all()
+                    if same or _regular(grid, self.layout.sizes):
+                        return n // width, width
+        return (n,)
 
     def block_grid(self, cells: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
         """Positions within the box of one block that these different cells fill to a half."""
@@ -312,6 +335,12 @@ class _Layouter:
             of_node[nodes] = bias
         for found in factor(left, right, nodes):
             a, b, grid = found.left, found.right.swapaxes(1, 2), found.nodes
+            if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
+                operands = [self.matrix(a[:, 0]), self.matrix(b[:, :, 0])]
+                if bias is not None:
+                    operands.append(self.operand(of_node[grid[:, 0, 0]]))
+                self.add("inner", dot_of, operands, grid[:, 0, 0])
+                continue
             if len(grid) == 1:
                 a, b, grid = a[0], b[0], grid[0]
             operands = [self.matrix(a), self.matrix(b)]
@@ -327,6 +356,10 @@ class _Layouter:
         nodes: np.ndarray,
     ) -> None:
         self.layout.steps.append(Step(form, row, operands, self.allocate(nodes), nodes))
+
+
+def _is_constant(cells: np.ndarray) -> bool:
+    return bool(np.all(cells >> SHIFT == LITERAL))
 
 
 def _by_row(cells: np.ndarray) -> bool:

@@ -32,7 +32,8 @@ def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bo
 
 def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool) -> None:
     """The adjoint of `take_values` by its values: out[..., c, k] sums over r with index k."""
-    hit = (np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)) * 1.0
+    hit = np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)
+    hit = hit.astype(out.dtype)
     if not by_row:
         np.matmul(adjoint.swapaxes(-1, -2), hit, out)
     elif out.ndim == adjoint.ndim:  # values that differ by row
