@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from .compiler import Program, compile
     from .drawing import draw
     from .explanation import downstream, explain
+    from .network import Network, activation
     from .network_drawing import draw_network
     from .nn import MLP, Layer, Module, Neuron
     from .training import DivergedError, History, fit
@@ -111,6 +112,7 @@ _LATER = {
     "animate": "animation",
     "draw": "drawing",
     **dict.fromkeys(("downstream", "explain"), "explanation"),
+    **dict.fromkeys(("Network", "activation"), "network"),
     "draw_network": "network_drawing",
     **dict.fromkeys(("DivergedError", "History", "fit"), "training"),
 }
