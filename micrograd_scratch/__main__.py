@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "network grows, what a nudge recomputes, and training for the same seconds.",
     )
     compare.add_argument(
-        "--seconds", type=_seconds, default=40.0, metavar="N", help="time to measure (default 40)"
+        "--seconds", type=_seconds, default=35.0, metavar="N", help="time to measure (default 35)"
     )
     compare.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="of weights and batches (default 0)"

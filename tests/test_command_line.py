@@ -75,7 +75,7 @@ def test_compare_is_the_default(run, tiny, monkeypatch):
     monkeypatch.setattr(comparison, "compare", stub)
     run()
     run("--seconds", "7", "--seed", "3")
-    assert [(s["seconds"], s["seed"]) for s in seen] == [(40.0, 0), (7.0, 3)]
+    assert [(s["seconds"], s["seed"]) for s in seen] == [(35.0, 0), (7.0, 3)]
 
 
 def test_compare_json_and_pictures(run, tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ class Comparison(Result):
 
 def compare(
     problem: Problem | None = None,
-    seconds: float = 40.0,
+    seconds: float = 35.0,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     executors: Sequence[type[Executor]] | None = None,
@@ -89,7 +89,7 @@ def compare(
     from .. import __version__
 
     if not 0 < seconds < math.inf:
-        raise ValueError(f"seconds is {seconds}: give a number above 0, such as 40")
+        raise ValueError(f"seconds is {seconds}: give a number above 0, such as 35")
     start = time.perf_counter()
     problem = problem or digits_problem(seed)
     progress("1/5 one gradient, by every method")

@@ -5,6 +5,7 @@ It answers the objection that a finite difference need not evaluate everything a
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,9 +25,9 @@ class Share:
 
     group: str
     parameters: int
-    nodes: int
-    operations: int
-    touched_operations: int
+    nodes: float
+    operations: float
+    touched_operations: float
     share_of_nodes: float
     share_of_operations: float
 
@@ -53,9 +54,9 @@ class Shares(Result):
             (
                 g.group,
                 f"{g.parameters:,}",
-                f"{g.nodes:,}",
+                f"{g.nodes:,.0f}",
                 f"{g.share_of_nodes:.1%}",
-                f"{g.operations:,}",
+                f"{g.operations:,.0f}",
                 f"{g.share_of_operations:.1%}",
             )
             for g in self.groups
@@ -81,8 +82,8 @@ class Shares(Result):
 def compare_shares(problem: Problem, batch_rows: int = 32) -> Shares:
     """The share of the recorded graph that a nudge to one parameter changes, by layer.
 
-    One parameter stands for its group: all weights of a layer have the same descendants up to
-    which neuron they belong to.
+    The first weight of a neuron stands for its other parameters, which go into the same sums; a
+    layer's numbers are the means over its neurons.
     """
     executor = ThroughValues(problem.sizes)
     executor.use(*problem.batch(batch_rows))
@@ -91,15 +92,11 @@ def compare_shares(problem: Problem, batch_rows: int = 32) -> Shares:
     groups = []
     for depth, layer in enumerate(executor.model.layers, 1):
         weights = sum(len(neuron.w) for neuron in layer.neurons)
-        first = layer.neurons[0]
-        for name, parameter, count in (
-            (f"W{depth}", first.w[0], weights),
-            (f"b{depth}", first.b, len(layer.neurons)),
-        ):
-            changed, touched = _descendants(parameter, order)
-            work = sum(len(node.parents) for node in changed)
-            shares = len(changed) / nodes, work / operations
-            groups.append(Share(name, count, len(changed), work, touched, *shares))
+        changes = [_changes(neuron.w[0], order) for neuron in layer.neurons]
+        changed, work, touched = map(statistics.mean, zip(*changes, strict=True))
+        for name, number in ((f"W{depth}", weights), (f"b{depth}", len(layer.neurons))):
+            proportions = changed / nodes, work / operations
+            groups.append(Share(name, number, changed, work, touched, *proportions))
     count = len(executor.parameters)
     changed_operations = sum(g.parameters * g.operations for g in groups)
     touched_operations = sum(g.parameters * g.touched_operations for g in groups)
@@ -115,13 +112,15 @@ def compare_shares(problem: Problem, batch_rows: int = 32) -> Shares:
     )
 
 
-def _descendants(leaf: Value, order: Sequence[Value]) -> tuple[list[Value], int]:
-    """The nodes of a topological order computed from the leaf; how many operands of theirs are."""
-    reached, changed, touched = {leaf}, [], 0
+def _changes(leaf: Value, order: Sequence[Value]) -> tuple[int, int, int]:
+    """Of a graph in topological order: the nodes computed from the leaf, how many operands they
+    have, and how many of those are computed from it themselves.
+    """
+    reached, nodes, operations, touched = {leaf}, 0, 0, 0
     for node in order:
-        operands = sum(p in reached for p in node.parents)
-        if operands:
+        changed = sum(p in reached for p in node.parents)
+        if changed:
             reached.add(node)
-            changed.append(node)
-            touched += operands
-    return changed, touched
+            nodes, operations = nodes + 1, operations + len(node.parents)
+            touched += changed
+    return nodes, operations, touched
