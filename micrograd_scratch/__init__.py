@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from .network_drawing import draw_network
     from .nn import MLP, Layer, Module, Neuron
     from .training import DivergedError, History, fit
+    from .weights import WeightsError, load, save
 
 __version__ = "0.1.0"
 
@@ -115,6 +116,7 @@ _LATER = {
     **dict.fromkeys(("Network", "activation"), "network"),
     "draw_network": "network_drawing",
     **dict.fromkeys(("DivergedError", "History", "fit"), "training"),
+    **dict.fromkeys(("WeightsError", "load", "save"), "weights"),
 }
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
 

@@ -325,7 +325,7 @@ class CustomActivation(Operation):
             raise ValueError(f"width is {width!r}: give a finite number above 0")
         self.function, self.derivative, self.width = function, derivative, float(width)
         self.given_name = name
-        own: str = name or getattr(function, "__name__", "")
+        own = str(name or getattr(function, "__name__", ""))
         super().__init__(own if own.isidentifier() else "custom", function, self._rule())
         self.__name__ = f"{self.name}[slope {self._slope_text()}]"
 
