@@ -49,7 +49,7 @@ def moons(
     y: np.ndarray,
     decay: float,
 ) -> Step:
-    """X is (samples, 2), y (samples,) of -1 and 1. Samples are columns; buffers are preallocated."""
+    """X is (samples, 2), y (samples,) of -1 and 1. Samples are columns, buffers preallocated."""
     (W1, b1), (W2, b2), (W3, b3) = layers(theta, sizes)
     (dW1, db1), (dW2, db2), (dW3, db3) = layers(g, sizes)
     b1, b2, b3 = b1[:, None], b2[:, None], b3[:, None]
@@ -194,7 +194,9 @@ def transformer(
 ) -> Step:
     """All positions at once; q, k and v are one product. Gradients of matrices go to g in place."""
     n = shapes["embedding"][1]
-    shapes = {"qkv" if k == "query" else k: v for k, v in shapes.items() if k not in ("key", "value")}
+    shapes = {
+        "qkv" if k == "query" else k: v for k, v in shapes.items() if k not in ("key", "value")
+    }
     shapes["qkv"] = (3 * n, n)
     w, d = matrices(theta, shapes), matrices(g, shapes)
     given, wanted = np.array(tokens[:-1]), np.array(tokens[1:])
