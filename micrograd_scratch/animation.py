@@ -7,10 +7,8 @@ of drawing.py with every number in its place. It leaves out the layout, which is
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -19,11 +17,10 @@ from .engine import Constant, Value, topological_order
 from .rendering import (
     ADVICE,
     BACKGROUND,
+    StandalonePicture,
     layout_engine,
-    mimebundle,
     number_text,
     printable,
-    write_atomically,
 )
 
 _MAX_NODES = 60  # a minute and a half to watch
@@ -33,7 +30,7 @@ _HOLD = 3.0  # seconds that the whole picture stands at the end
 _CAPTION_HEIGHT, _LEAST_WIDTH = 24, 480  # points
 
 
-class Animation:
+class Animation(StandalonePicture):
     """An animated SVG that shows itself in notebooks; in terminals, its steps as text.
 
     svg    the SVG file's text; NoLayoutEngine if there is nothing to lay it out with
@@ -48,23 +45,8 @@ class Animation:
     def svg(self) -> str:
         return _animated(self._picture, self._seconds)
 
-    def save(self, filename: os.PathLike[str] | str) -> str:
-        """Write the .svg file, complete or not at all; its path. ValueError for another suffix."""
-        path = Path(filename)
-        if path.suffix.lower() != ".svg":
-            raise ValueError(
-                f"an animation is saved as .svg, got {path.name!r}: draw(value) saves stills"
-            )
-        write_atomically(path, self.svg.encode("utf-8"))
-        return str(path)
-
     def __repr__(self) -> str:
         return "\n".join([*self.steps] + ([] if layout_engine() else [ADVICE]))
-
-    def _repr_mimebundle_(
-        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None, **_: Any
-    ) -> dict[str, Any]:
-        return mimebundle(self, include, exclude)
 
 
 def animate(value: Value, *, seconds: float = 0.9, max_nodes: int = _MAX_NODES) -> Animation:

@@ -12,10 +12,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .engine import Constant, Value, source_line
 from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, printable
+
+if TYPE_CHECKING:
+    from .compiler.program import Program
+    from .compiler.stages import Stage, Stages
+    from .program_drawing import Collapse
 
 MAX_NODES = 200  # beyond this a scalar graph is unreadable, and dot needs over a second
 
@@ -38,8 +43,13 @@ T = TypeVar("T")
 _LABEL_OF_PARAMETER = re.compile(r"[Wb]\d+\[\d+(,\d+)?\]")  # as MLP labels them
 
 
+@overload
+def draw(value: Stages) -> Collapse: ...
+
+
+@overload
 def draw(
-    value: Value | Sequence[Value],
+    value: Value | Sequence[Value] | Program | Stage,
     *,
     depth: int | None = None,
     max_nodes: int = MAX_NODES,
@@ -48,10 +58,29 @@ def draw(
     parameters: Iterable[Value] = (),
     derivatives: bool = False,
     legend: bool = True,
-    rankdir: str = "LR",
+    rankdir: str | None = None,
     format: str = "svg",
-) -> Drawing:
+) -> Drawing: ...
+
+
+def draw(
+    value: Any,
+    *,
+    depth: int | None = None,
+    max_nodes: int = MAX_NODES,
+    modules: Any = None,
+    collapse: str | None = None,
+    parameters: Iterable[Value] = (),
+    derivatives: bool = False,
+    legend: bool = True,
+    rankdir: str | None = None,
+    format: str = "svg",
+) -> Drawing | Collapse:
     """The computation graph of a Value (or of several) as a `graphviz.Digraph` that shows itself.
+
+    A compiled program is drawn as its steps with their shapes, one of its stages as its boxes, and
+    `program.stages` as the collapse from scalars to steps; of what follows, these take `max_nodes`,
+    `rankdir` and `format`.
 
     depth        draw only what is at most this many operations away from the value
     max_nodes    refuse to draw more nodes than this
@@ -62,7 +91,7 @@ def draw(
                  and those labelled as an MLP labels them (W1[0,1], b1[0])
     derivatives  write the local derivative on each edge: a node's gradient is the sum, over the
                  edges that leave it, of derivative times the gradient at the other end
-    rankdir      "LR" left to right, "TB" top to bottom
+    rankdir      "LR" left to right, "TB" top to bottom; graphs lie and programs stand by default
     format       of `render()`; notebooks show SVG, and `.save(name)` goes by the name's suffix
 
     An operand used twice has two edges. Dashed edges pass no gradient on. `backward` counts as not
@@ -76,12 +105,21 @@ def draw(
     ├─ x  data 3  grad 6
     └─ x  data 3  grad 6
     """
-    roots = [value] if isinstance(value, Value) else list(value)
+    if rankdir not in (None, "LR", "RL", "TB", "BT"):
+        raise ValueError(f"rankdir is LR, RL, TB or BT, got {rankdir!r}")
+    if not isinstance(value, (Value, list)):
+        from .program_drawing import draw_compiled
+
+        drawing = draw_compiled(value, max_nodes, rankdir or "TB", format)
+        if drawing is not None:
+            return drawing
+    try:
+        roots = [value] if isinstance(value, Value) else list(value)
+    except TypeError:
+        raise TypeError(f"draw takes a Value or several, got {printable(repr(value))}") from None
     for root in roots:
         if not isinstance(root, Value):
             raise TypeError(f"draw takes a Value or several, got {printable(repr(root))}")
-    if rankdir not in ("LR", "RL", "TB", "BT"):
-        raise ValueError(f"rankdir is LR, RL, TB or BT, got {rankdir!r}")
     if modules is not None:
         if depth is not None or derivatives:
             raise ValueError("depth= and derivatives= need single nodes: leave out modules=")
@@ -94,7 +132,7 @@ def draw(
         nodes = nodes_to_draw(roots, depth, max_nodes)
         picture = Picture(roots, nodes, set(parameters))
         drawing = picture.drawing(derivatives=derivatives, legend=legend)
-    drawing.graph_attr["rankdir"] = rankdir
+    drawing.graph_attr["rankdir"] = rankdir or "LR"
     drawing.format = format
     return drawing
 

@@ -105,6 +105,34 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         return str(bundle.get("text/html") or f"<pre>{html.escape(bundle['text/plain'])}</pre>")
 
 
+class StandalonePicture:
+    """An SVG that is made without `graphviz.Digraph`; it shows itself, its `repr` in terminals.
+
+    needs_layout  whether `svg` is made with a layout engine
+    """
+
+    needs_layout = True
+
+    @property
+    def svg(self) -> str:
+        """The SVG file's text."""
+        raise NotImplementedError
+
+    def save(self, filename: os.PathLike[str] | str) -> str:
+        """Write the .svg file, complete or not at all; its path. ValueError for another suffix."""
+        path = Path(filename)
+        if path.suffix.lower() != ".svg":
+            kind = type(self).__name__.lower()
+            raise ValueError(f"this picture ({kind}) is saved as .svg, got {path.name!r}")
+        write_atomically(path, self.svg.encode("utf-8"))
+        return str(path)
+
+    def _repr_mimebundle_(
+        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None, **_: Any
+    ) -> dict[str, Any]:
+        return mimebundle(self, include, exclude)
+
+
 def mimebundle(
     drawing: Any, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
 ) -> dict[str, Any]:
@@ -118,10 +146,10 @@ def mimebundle(
     bundle: dict[str, Any] = {}
     try:
         bundle["text/plain"] = repr(drawing)
-        if layout_engine() is not None:
+        if layout_engine() is not None or not getattr(drawing, "needs_layout", True):
             bundle["image/svg+xml"] = svg = drawing.svg
             bundle["text/html"] = as_image(svg)
-            for format in {"image/png", "image/jpeg"} & shown:
+            for format in {"image/png", "image/jpeg"} & shown if hasattr(drawing, "pipe") else ():
                 bundle[format] = drawing.pipe(format.removeprefix("image/"))
     except Exception as error:  # text is better than a traceback where a picture is expected
         problem = f"(no picture: {type(error).__name__}: {error})"

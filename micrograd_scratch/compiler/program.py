@@ -25,7 +25,7 @@ from .layout import RESERVED, Layout, lay_out
 from .record import Graph
 from .schedule import schedule
 from .source import source_of
-from .stages import Stages, stages
+from .stages import Stages, show, stages
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
 # Microseconds for a step of arrays and for a node as lines of Python, forward and backward: which
@@ -220,6 +220,9 @@ class Program:
             f"<Program of {self.graph.count()} scalar nodes, {len(self.parameters)} parameters, "
             f"{len(self.inputs)} inputs>"
         )
+
+    def _repr_mimebundle_(self, *formats: Any, **kinds: Any) -> dict[str, Any]:
+        return show(self, *formats, **kinds)
 
     # -- arguments
     def _theta(self, parameters: Any) -> np.ndarray:

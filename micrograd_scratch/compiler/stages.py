@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,16 @@ class Stage:
         steps = sum(box.label not in _LEAVES.values() for box in self.boxes)
         return f"{self.name}: {self.nodes:,} scalar nodes in {steps:,} boxes"
 
+    def _repr_mimebundle_(self, *formats: Any, **kinds: Any) -> dict[str, Any]:
+        return show(self, *formats, **kinds)
+
+
+def show(compiled: Any, *formats: Any, **kinds: Any) -> dict[str, Any]:
+    """What notebooks show of a program or of stages: the picture, or else the text."""
+    from ..program_drawing import bundle_of  # here, so that compiling needs no graphviz
+
+    return bundle_of(compiled, *formats, **kinds)
+
 
 class Stages(tuple[Stage, ...]):
     """All stages in order; prints as a table."""
@@ -56,6 +67,9 @@ class Stages(tuple[Stage, ...]):
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_mimebundle_(self, *formats: Any, **kinds: Any) -> dict[str, Any]:
+        return show(self, *formats, **kinds)
 
 
 def stages(
