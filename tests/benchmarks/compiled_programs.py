@@ -4,7 +4,8 @@
 
 A call is one value and gradient. Every figure is of things that were first found to agree, then
 timed alternately in one process with equal numbers of threads (one, or BENCHMARK_THREADS); ratios
-are medians over rounds, figures in microseconds the smallest. The last table sets what was aimed at beside what was measured.
+are medians over rounds, times that stand for themselves the smallest. The last table sets what was
+aimed at beside what was measured.
 
 --full     longer races, and the scaling up to 1,000,000 nodes whatever it takes
 --profile  where a program's time goes, line by line of its source
