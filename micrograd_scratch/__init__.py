@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from . import comparison, data, finite_difference, losses, nn, optim
     from .animation import animate
     from .compiler import Program, compile
+    from .diagnosis import diagnose
     from .drawing import draw
     from .explanation import downstream, explain
     from .network import Network, activation
@@ -111,6 +112,7 @@ _LATER = {
     **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
     **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
     "animate": "animation",
+    "diagnose": "diagnosis",
     "draw": "drawing",
     **dict.fromkeys(("downstream", "explain"), "explanation"),
     **dict.fromkeys(("Network", "activation"), "network"),
