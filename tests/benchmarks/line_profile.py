@@ -51,13 +51,13 @@ def _mark(line: int) -> ast.stmt:
 
 def table(program: Any, call: Callable[[], Any]) -> str:
     """The lines that take most, in microseconds a call, of a program that `call` calls."""
-    tree = ast.fix_missing_locations(_Marking().visit(ast.parse(program.source)))
+    inner = program._compiled(False)
+    tree = ast.fix_missing_locations(_Marking().visit(ast.parse(inner.source)))
     marks: list[tuple[int, int]] = []  # (line, nanoseconds when it ended)
 
     def mark(line: int, now: Callable[[], int] = time.perf_counter_ns) -> None:
         marks.append((line, now()))
 
-    inner = program._compiled(False)
     plain, inner.namespace = inner.namespace, {**inner.namespace, "_mark": mark}
     exec(compile(tree, "<marked program>", "exec"), inner.namespace)
     try:
@@ -68,7 +68,7 @@ def table(program: Any, call: Callable[[], Any]) -> str:
             return _by_function(call)
         overhead = _overhead(mark, marks)
         runs: list[Counter[int]] = []
-        size = len(program.source.splitlines())
+        size = len(inner.source.splitlines())
         calls = max(3, min(CALLS, 100_000 // size, int(SECONDS / _seconds(call))))
         for _ in range(calls):
             marks.clear()
@@ -82,7 +82,7 @@ def table(program: Any, call: Callable[[], Any]) -> str:
     whole = statistics.median(_seconds(call) for _ in range(calls)) * 1e6
     # the median, since a line that is interrupted looks a hundred times as slow as it is
     each = {line: statistics.median(run[line] for run in runs) / 1e3 for line in runs[0] if line}
-    lines = program.source.splitlines()
+    lines = inner.source.splitlines()
     inside = sum(each.values())
     report = [
         f"  profile: {whole:.1f} us a call, {inside:.1f} within {len(each)} lines, "
