@@ -34,7 +34,6 @@ from .functions import (
     atanh,
     ceil,
     clip,
-    copysign,
     cosh,
     elu,
     erf,
@@ -72,6 +71,7 @@ from .functions import (
     trunc,
 )
 from .operations import (
+    copysign,
     cos,
     detach,
     dot,

@@ -193,7 +193,7 @@ class Value:
     abs,     round             = method(o.absolute), method(f.rounded)
     detach                     = method(o.detach)
     atan2,   hypot             = method(f.atan2),   method(f.hypot)
-    copysign, fmod             = method(f.copysign), method(f.fmod)
+    copysign, fmod             = method(o.copysign), method(f.fmod)
     remainder, floor_divide    = method(f.remainder), method(f.floor_divide)
     logaddexp                  = method(f.logaddexp)
     clip                       = method(f.clip)

@@ -191,7 +191,6 @@ trunc       = operation("trunc", _rounded(math.trunc), lambda y, x: (None,),    
 rounded     = operation("round", _rounded(round),      lambda y, x: (None,),    limit=lambda x: x, array="rint")
 step        = operation("step",  lambda x: 1.0 if x > 0 else 0.0 if x <= 0 else x, lambda y, x: (None,), kinks=(0,),
                         array=lambda x: maximum_of_two(sign(x), 0.0))
-copysign    = operation("copysign", _copysign, lambda y, a, b: (sign(a) * copysign(1.0, b), None))
 floor_divide = operation("//",   lambda a, b: a // b,  lambda y, a, b: (None, None), array="floor_divide",
                         limit=lambda a, b: divide(a, b), domain=((-3, 3), (0.5, 3)))
 remainder   = operation("%",     lambda a, b: a % b,   lambda y, a, b: (1.0, -floor_divide(a, b)),

@@ -21,7 +21,7 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, reduce
-from math import copysign, inf, nan
+from math import inf, nan
 from typing import Any, NamedTuple
 
 Domain = tuple[float, float] | tuple[tuple[float, float], ...]
@@ -228,7 +228,7 @@ def _power_limit(a: float, b: float) -> float:
     if a != 0.0 and b != math.floor(b):
         return nan if a < 0.0 else inf
     odd = abs(math.fmod(b, 2.0)) == 1.0
-    return copysign(inf, a) if odd else inf
+    return math.copysign(inf, a) if odd else inf
 
 
 def _dot(*operands: float) -> float:
@@ -298,12 +298,12 @@ def _sigmoid(x: float) -> float:
 
 
 def _sigmoid_array(x: Any) -> Any:
-    t = exp(-absolute(x))  # never overflows, keeps both tails
-    return where(x >= 0, 1.0, t) / (1.0 + t)
+    t = exp(copysign(x, -1.0))  # exp(-|x|) never overflows and keeps both tails
+    return maximum_of_two(t, x >= 0) / (1.0 + t)
 
 
 def _sigmoid_partials(y: Any, x: Any) -> tuple[Any]:
-    t = exp(-absolute(x))
+    t = exp(copysign(x, -1.0))
     return (t / ((1.0 + t) * (1.0 + t)),)  # y * (1 - y) with its tails
 
 
@@ -313,7 +313,7 @@ def _tanh_partials(y: Any, x: Any) -> tuple[Any]:
 
 
 def _rounded(f: Callable[[float], int]) -> Callable[[float], float]:
-    return lambda x: copysign(float(f(x)), x)  # ceil(-0.5) is -0.0
+    return lambda x: math.copysign(float(f(x)), x)  # ceil(-0.5) is -0.0
 
 
 # fmt: off
@@ -321,7 +321,7 @@ add            = operation("+",  operator.add,     lambda y, a, b: (1.0, 1.0),  
 subtract       = operation("-",  operator.sub,     lambda y, a, b: (1.0, -1.0),          array="subtract")
 multiply       = operation("*",  operator.mul,     lambda y, a, b: (b, a),               array="multiply")
 divide         = operation("/",  operator.truediv, lambda y, a, b: (1.0 / b, -y / b),    array="divide",
-                           limit=lambda a, b: a * copysign(inf, b), domain=((-3, 3), (0.5, 3)))
+                           limit=lambda a, b: a * math.copysign(inf, b), domain=((-3, 3), (0.5, 3)))
 negative       = operation("neg", operator.neg,    lambda y, x: (-1.0,),                 array="negative")
 power          = operation("**", math.pow,         lambda y, a, b: (_power_slope(a, b), _power_exponent_slope(y, a, b)),
                            array="power", limit=_power_limit, domain=((0.5, 3), (-2, 2)))
@@ -349,6 +349,7 @@ sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        arr
 relu           = operation("relu", lambda x: 0.0 if x <= 0 else x, lambda y, x: (x > 0,), kinks=(0,),
                            array=lambda x: maximum_of_two(x, 0.0))
 sign           = operation("sign", lambda x: 1.0 if x > 0 else -1.0 if x < 0 else x, lambda y, x: (None,), kinks=(0,))
+copysign    = operation("copysign", math.copysign, lambda y, a, b: (sign(a) * copysign(1.0, b), None))
 absolute       = operation("abs",  math.fabs,      lambda y, x: (sign(x),),  kinks=(0,))
 
 maximum_of_two = operation("maximum", lambda a, b: a if a > b or a != a else b,

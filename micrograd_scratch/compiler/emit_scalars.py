@@ -38,6 +38,7 @@ from ..operations import (
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
 LINES = 1000
+TERMS = 50  # of a sum, in one line
 _INFIX = {add, subtract, multiply, divide, less, less_equal, greater, greater_equal, equal}
 _INFIX |= {not_equal}
 
@@ -145,9 +146,24 @@ class _Writer:
     def forward(self) -> None:
         for node in self.nodes[self.piece[0] : self.piece[1]]:
             row = self.graph.rows[self.graph.op[node]]
-            expression = self.call(row, [self.value(p) for p in self.operands_of(node)])
+            xs = [self.value(p) for p in self.operands_of(node)]
+            if row in (total_of, dot_of) and len(xs) > TERMS:
+                self.long_sum(f"v{self.rank[node]}", row, xs)
+                continue
+            expression = self.call(row, xs)
             self.line(f"v{self.rank[node]} = {expression}")
             self.known.setdefault(expression, f"v{self.rank[node]}")
+
+    def long_sum(self, name: str, row: Operation, xs: list[Any]) -> None:
+        """A sum in several lines, from left to right: CPython's parser recurses over terms."""
+        terms = [text(x) for x in xs]
+        if row is dot_of:
+            n = len(xs) // 2
+            pairs = zip(terms[:n], terms[n:], strict=False)
+            terms = [*terms[2 * n :], *(f"{a} * {b}" for a, b in pairs)]
+        for i in range(0, len(terms), TERMS):
+            start = [name] if i else []
+            self.line(f"{name} = {' + '.join([*start, *terms[i : i + TERMS]])}")
 
     def backward(self) -> None:
         for node in reversed(self.nodes[self.piece[0] : self.piece[1]]):

@@ -66,8 +66,10 @@ def fuse(graph: Graph) -> Graph:
         # sum() starts from 0: that term goes, which changes the arity only
         plain = [t for t in left if not (op[t] == times and once[t] or is_zero[t])]
         if not products:
-            if len(plain) > 2:
-                new_op[node], new_operands[node] = total, plain
+            if len(left) > 2:  # of a single tree: what lies between is gone
+                kept = plain or list(left)[:1]
+                new_op[node] = plus if len(kept) == 2 else total
+                new_operands[node] = kept
             continue
         first, second = [], []
         if len(plain) > 1:  # one is the bias; several are products with 1
@@ -86,7 +88,7 @@ def fuse(graph: Graph) -> Graph:
 def _without(graph: Graph, new_operands: dict[int, list[int]], gone: np.ndarray) -> Graph:
     """The graph with some operands replaced and some nodes removed, and a constant 1.0 in front."""
     kept = np.flatnonzero(~gone)
-    number = np.empty(len(graph) + 1, dtype=int)
+    number = np.full(len(graph) + 1, len(graph) + 1)  # out of range, for what is gone
     number[kept] = np.arange(1, len(kept) + 1)
     number[ONE] = 0
     lengths = np.diff(graph.start)

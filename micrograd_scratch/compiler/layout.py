@@ -36,13 +36,14 @@ from .schedule import depends_on_inputs
 ZERO, LOWEST, HIGHEST = range(3)
 RESERVED = (0.0, -np.inf, np.inf)
 _PADDING = {total_of: ZERO, largest_of: LOWEST, smallest_of: HIGHEST}
-# a dot of one term and a bias, elementwise
+# a dot of one term and a bias, and of a bias alone, elementwise
 MULTIPLY_ADD = operation(
     "dot",
     lambda a, b, c: a * b + c,
     lambda y, a, b, c: (b, a, 1.0),
     array=lambda a, b, c: a * b + c,
 )
+COPY = operation("dot", lambda x: x, lambda y, x: (1.0,), array="positive")
 
 
 @dataclass(eq=False)
@@ -53,12 +54,14 @@ class Operand:
     cells    the addresses, in that shape; None if all are constants
     literal  the numbers where they are constants
     regular  (space, offset, strides) if the cells are a view
+    dead     where no live member reads, if the cells are gathered
     """
 
     shape: tuple[int, ...]
     cells: np.ndarray | None = None
     literal: np.ndarray | None = None
     regular: tuple[int, int, tuple[int, ...]] | None = None
+    dead: np.ndarray | None = None
 
     @property
     def spaces(self) -> list[int]:
@@ -189,21 +192,20 @@ class _Layouter:
                     numbers = first
             return Operand(cells.shape, literal=numbers)
         regular = _regular(cells, self.layout.sizes)
+        dead = None
         if regular is None:
-            cells = np.where(cells == HOLE, self.dead(cells), cells)
+            if len(live) < cells.size:  # dead members read a live cell, which is a sane number
+                dead = cells == HOLE
+                cells = np.where(dead, live[0], cells)
             fixed = cells >> SHIFT == LITERAL
             if fixed.any():
                 numbers = np.zeros(cells.shape)
                 numbers[fixed] = self.graph.data[cells[fixed] - (LITERAL << SHIFT)]
-                return Operand(cells.shape, cells=cells, literal=numbers)
+                return Operand(cells.shape, cells=cells, literal=numbers, dead=dead)
         else:
             space, offset, strides = regular
             cells = (space << SHIFT) + offset + _steps(cells.shape, strides)
-        return Operand(cells.shape, cells=cells, regular=regular)
-
-    def dead(self, cells: np.ndarray) -> int:
-        """The cell that dead members of a gathered operand read: a reserved zero."""
-        return ((ROWS if _by_row(cells[cells != HOLE]) else FREE) << SHIFT) + ZERO
+        return Operand(cells.shape, cells=cells, regular=regular, dead=dead)
 
     # -- forms
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
@@ -324,17 +326,22 @@ class _Layouter:
         self, nodes: np.ndarray, left: np.ndarray, right: np.ndarray, bias: np.ndarray | None
     ) -> None:
         """Dots of one length: left and right (n, K) addresses."""
+        if left.shape[1] == 0:  # nothing but a bias
+            assert bias is not None
+            self.map(COPY, nodes, bias[:, None])
+            return
         if left.shape[1] == 1:
             columns = [left, right] if bias is None else [left, right, bias[:, None]]
             self.map(multiply if bias is None else MULTIPLY_ADD, nodes, np.hstack(columns))
             return
-        if _by_row(left) and not _by_row(right):
-            left, right = right, left  # what is shared by all rows stands left: W @ X
         of_node = np.full(len(self.graph), HOLE)
         if bias is not None:
             of_node[nodes] = bias
         for found in factor(left, right, nodes):
-            a, b, grid = found.left, found.right.swapaxes(1, 2), found.nodes
+            a, b, grid = found.left, found.right, found.nodes
+            if _by_row(a) and not _by_row(b):  # what all rows share stands left: W @ X
+                a, b, grid = b, a, grid.swapaxes(1, 2)
+            b = b.swapaxes(1, 2)
             if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
                 operands = [self.matrix(a[:, 0]), self.matrix(b[:, :, 0])]
                 if bias is not None:

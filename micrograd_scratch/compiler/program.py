@@ -7,7 +7,9 @@ several threads. It leaves out how graphs are recorded and functions traced: tra
 
 from __future__ import annotations
 
+import builtins
 import math
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +30,9 @@ from .source import source_of
 from .stages import Stages, show, stages
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
-# Microseconds for a step of arrays and for a node as lines of Python, forward and backward: which
-# of the two runs a program.
-STEP, LINE = 3.0, 0.12
+# Microseconds for a step of arrays, and for an operand in lines of Python, forward and backward:
+# which of the two runs a program.
+STEP, LINE = 3.0, 0.06
 
 
 class Program:
@@ -56,13 +58,14 @@ class Program:
         self._lock = threading.Lock()
         self._codes: dict[bool, _Compiled] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
+        self._ratio: float | None = None
         self._lines: dict[bool, _Scalars] = {}
         self._quick: Any = None
         self._mine = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_lock", "_codes", "_plan", "_lines", "_quick", "_mine"):
+        for name in ("_lock", "_codes", "_plan", "_ratio", "_lines", "_quick", "_mine"):
             del state[name]
         return state
 
@@ -127,11 +130,11 @@ class Program:
         total, gradient = 0.0, g
         for number, (start, stop) in enumerate(pieces):
             run = self._state(by_inputs, stop - start)
-            part = [x[start:stop] for x in arrays]
-            run.forward(theta, part)
-            total += run.sum_of_output()
+            whole = stop - start == rows
+            part = arrays if whole else [x[start:stop] for x in arrays]
+            gx_part = gx if whole else [x[start:stop] for x in gx]
             into = gradient if number == 0 else np.empty_like(g)
-            run.backward(theta, part, into, [x[start:stop] for x in gx], 1.0 / rows)
+            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
             if number:
                 gradient += into
         value = total / rows
@@ -228,6 +231,9 @@ class Program:
     def _theta(self, parameters: Any) -> np.ndarray:
         if parameters is None:
             return np.array([p.data for p in self.parameters], self.dtype)
+        if type(parameters) is np.ndarray and parameters.dtype == self.dtype:
+            if parameters.shape == (len(self.parameters),) and parameters.flags.c_contiguous:
+                return parameters
         theta = np.asarray(parameters)
         if theta.shape != (len(self.parameters),):
             raise ValueError(
@@ -247,6 +253,8 @@ class Program:
 
     def _arrays(self, inputs: Sequence[Any]) -> tuple[list[np.ndarray], int, bool]:
         """Every input as (rows, cells); the number of rows; whether any input had that axis."""
+        if not inputs and not self.inputs:
+            return [], 1, False
         if len(inputs) != len(self.inputs):
             names = ", ".join(name for name, _ in self.inputs)
             raise ValueError(
@@ -283,8 +291,10 @@ class Program:
 
     def _as_scalars(self, rows: int) -> bool:
         """Whether lines of Python, row by row, are expected to take less time than arrays."""
-        fused, groups = self._groups()
-        return rows * fused.count() * LINE < len(groups) * STEP
+        if self._ratio is None:
+            fused, groups = self._groups()
+            self._ratio = len(groups) * STEP / ((fused.count() + len(fused.operands)) * LINE + 1e-9)
+        return rows < self._ratio
 
     def _scalars(self, wrt_inputs: bool) -> _Scalars:
         if wrt_inputs not in self._lines:
@@ -336,8 +346,9 @@ class Program:
         return states[key]
 
     def _pieces(self, rows: int) -> list[tuple[int, int]]:
-        size = self._compiled(False).layout.sizes[ROWS]
-        most = max(1, MOST_CELLS // (2 * size))
+        most = self._compiled(False).most_rows
+        if rows <= most:
+            return [(0, rows)]
         return [(start, min(start + most, rows)) for start in range(0, rows, most)]
 
     def _look_for_anomalies(
@@ -369,8 +380,7 @@ class Program:
         return f"{name}({shown or numbers[node]})" + (f" at {line}" if line else "")
 
     def _doubtful(self, wrt_inputs: bool) -> bool:
-        compiled = self._compiled(wrt_inputs)
-        return compiled.layout.padded or compiled.code.conditional
+        return self._compiled(wrt_inputs).doubtful
 
     def _interpreted(
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
@@ -455,6 +465,10 @@ class _Compiled:
         self.code = Code(self.layout, _names(program), wrt_inputs)
         self.source = source_of(self.code)
         self.data = fused.data
+        self.doubtful = self.layout.padded or self.code.conditional
+        self.most_rows = max(1, MOST_CELLS // (2 * self.layout.sizes[ROWS]))
+        self.output = int(self.layout.outputs[0])
+        self.unwritten = self.code.unwritten if len(self.code.unwritten) else None
         self.namespace: dict[str, Any] = {
             "strided": runtime.strided,
             "take_values": runtime.take_values,
@@ -487,26 +501,34 @@ class _State:
         self.parameters: tuple[Any, ...] = ()
         self.gradients: tuple[Any, ...] = ()
 
-    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
+    def bind(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
         if theta is not self.theta:  # views of the same array are bound once
             self.theta, self.parameters = theta, self.functions["parameters"](theta)
         self.arrays = [x.T for x in inputs]
         self.inputs = self.functions["inputs"](*self.arrays)
+
+    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
+        self.bind(theta, inputs)
         with np.errstate(all="ignore"):
             self._forward(*self.parameters, *self.inputs)
 
-    def backward(
+    def value_and_grad(
         self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: list[Any], seed: float
-    ) -> None:
+    ) -> float:
+        """The output summed over rows; its gradient, times the seed, in g (and gx)."""
         if gx or g is not self.g:
             by_inputs = [x.T for x in gx] or [None] * len(inputs)
             self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
         for x in gx:
             x.fill(0.0)
-        if len(self.compiled.code.unwritten):
-            g[self.compiled.code.unwritten] = 0.0
+        if self.compiled.unwritten is not None:
+            g[self.compiled.unwritten] = 0.0
+        self.bind(theta, inputs)
         with np.errstate(all="ignore"):
+            self._forward(*self.parameters, *self.inputs)
             self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
+            number = self.cell(self.compiled.output)
+            return float(number.sum()) if np.ndim(number) else float(number) * self.rows
 
     def cell(self, address: int) -> Any:
         space, at = address >> SHIFT, address & (1 << SHIFT) - 1
@@ -521,17 +543,19 @@ class _State:
         for j, address in enumerate(self.compiled.layout.outputs.tolist()):
             out[:, j] = self.cell(address)
 
-    def sum_of_output(self) -> float:
-        """The single output, summed over rows."""
-        number = self.cell(int(self.compiled.layout.outputs[0]))
-        return float(number.sum()) if np.ndim(number) else float(number) * self.rows
-
 
 def _names(program: Program) -> dict[int, str]:
     """Names for the views of parameters, by the address they start at: W1, b1 from W1[0,0] ..."""
     names = {}
     for position, p in enumerate(program.parameters):
         name = p.label.partition("[")[0]
-        if name.isidentifier() and name.isascii():
-            names[(THETA << SHIFT) + position] = name
+        if name.isidentifier() and name.isascii() and not _RESERVED.fullmatch(name):
+            taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (name, "d" + name))
+            names[(THETA << SHIFT) + position] = name + "_" if taken else name
     return names
+
+
+# what the source calls its own variables, or a gradient of one
+_RESERVED = re.compile(
+    r"d*([tshpxuvg]|gx|index|constant|filled|f)?\d*(_\d*)*|half|seed|rows|dtype|theta"
+)

@@ -24,6 +24,10 @@ def strided(
 def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bool) -> None:
     """out[..., r, c] = values[..., c, index[..., r, 0]]; all have rows last if `by_row`."""
     values, index = np.asarray(values), checked_indices(index, width)
+    rows = out.shape[-1]
+    if by_row and out.size == rows and values.shape[-1] == rows:  # one list of values per row
+        out.reshape(-1)[...] = values.reshape(width, rows)[index.reshape(-1), np.arange(rows)]
+        return
     if by_row:
         values, index, out = (np.moveaxis(a, -1, 0) for a in (values, index, out))
     chosen = index[..., None]  # (..., r, 1, 1) against (..., 1, c, width)
@@ -32,6 +36,12 @@ def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bo
 
 def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool) -> None:
     """The adjoint of `take_values` by its values: out[..., c, k] sums over r with index k."""
+    rows = adjoint.shape[-1]
+    if by_row and adjoint.size == rows and out.ndim == adjoint.ndim and np.size(index) == rows:
+        out.fill(0.0)
+        at = np.asarray(index).reshape(-1).astype(np.int64)
+        out.reshape(width, rows)[at, np.arange(rows)] = adjoint.reshape(-1)
+        return
     hit = np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)
     hit = hit.astype(out.dtype)
     if not by_row:
@@ -44,14 +54,10 @@ def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_
 
 def checked_indices(index: Any, width: int, name: str = "index") -> np.ndarray:
     """The indices as integers; IndexError, with the bound, for the first that is not one."""
-    numbers = np.asarray(index, dtype=float)
-    integers = numbers.astype(np.int64, copy=True) if np.isfinite(numbers).all() else None
-    if (
-        integers is None
-        or not np.array_equal(integers, numbers)
-        or (integers.size and (integers.min() < 0 or integers.max() >= width))
-    ):
+    numbers = np.asarray(index)
+    integers = numbers.astype(np.int64)
+    good = (integers == numbers) & (integers.view(np.uint64) < width)  # negative ones are huge
+    if not good.all():
         for number in numbers.reshape(-1).tolist():
             checked_index(number, width, name)
-    assert integers is not None
     return integers

@@ -21,11 +21,14 @@ def source_of(code: Code) -> str:
     forward = [line for step in code.forward for line in step]
     backward = [line for step in code.backward for line in step]
     temporaries = _share_memory(forward + backward)
-    used = sorted(
-        {w for line in forward + backward for w in _words(line.template) if hasattr(np, w)}
-    )
+    lines = forward + backward
+    used = {word for line in lines for word in _called(line.template)} - {"outer"}
+    needs_outer = any(line.template.startswith("outer(") for line in lines)
+    used |= {"multiply", "matmul"} if needs_outer else set()
+    used |= {word for pair in code.bindings.get("buffers", []) for word in _called(pair[1])}
     bound = {f: [name for name, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
-    out = [f"from numpy import {', '.join([*used, 'empty', 'inf', 'nan'])}", ""]
+    imported = sorted(word for word in used | {"empty"} if hasattr(np, word))
+    out = [f"from numpy import {', '.join([*imported, 'inf', 'nan'])}", ""]
     inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
     arguments = {
         "parameters": ["theta"],
@@ -37,6 +40,10 @@ def source_of(code: Code) -> str:
         out += [f"    {name} = {text}" for name, text in code.bindings.get(function, [])]
         out += [f"    return ({''.join(name + ', ' for name in bound[function])})", ""]
     out += ["def buffers(u, v, gu, gv, rows, dtype):"]
+    if needs_outer:
+        out += [
+            "    outer = multiply if rows == 1 else matmul  # 60 us instead of 191 for 128 x 784"
+        ]
     out += [f"    {name} = {text}" for name, text in code.bindings.get("buffers", [])]
     out += [f"    {name} = {text}" for name, text in temporaries]
     out += [f"    {line.text()}" for line in forward + backward if line.is_view]
@@ -65,8 +72,9 @@ def _comment(step: Step) -> str:
     return f"{step.row.name}: {live:,} scalar node{'s' if live > 1 else ''}, {grid}"
 
 
-def _words(template: str) -> list[str]:
-    return re.findall(r"[A-Za-z_]\w*", template)
+def _called(text: str) -> list[str]:
+    """The functions that a line calls by name (not as methods)."""
+    return re.findall(r"(?<![\w.])([A-Za-z_]\w*)(?=\(|\.reduce)", text)
 
 
 def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
