@@ -2,6 +2,7 @@
 
 compare   autodiff against finite differences on handwritten digits (what runs without a command)
 check     one formula, differentiated both ways at a point
+train     a network on XOR, two moons or handwritten digits (train_command.py)
 doctor    what is installed, and what each extra would add
 
 Exit codes: 0; 1 if a check failed; 2 for anything that the user can mend, said in one line on
@@ -24,7 +25,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__
+from . import __version__, train_command
 from .engine import Value
 from .tables import Table, as_text, print_rich, without_nan
 
@@ -106,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("point", nargs="*", metavar="NAME=NUMBER", help="where, such as x=0.7")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(run=_check)
+
+    train_command.add_subparser(commands)
 
     doctor = commands.add_parser(
         "doctor",
