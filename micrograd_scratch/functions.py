@@ -197,6 +197,7 @@ remainder   = operation("%",     lambda a, b: a % b,   lambda y, a, b: (1.0, -fl
                         array="remainder", domain=((-3, 3), (0.5, 3)))
 fmod        = operation("fmod",  math.fmod,   lambda y, a, b: (1.0, -trunc(a / b)), domain=((-3, 3), (0.5, 3)))
 clip        = operation("clip",  lambda x, low, high: minimum_of_two(maximum_of_two(x, low), high), _clip_partials,
+                        array=lambda x, low, high: minimum_of_two(maximum_of_two(x, low), high),
                         domain=((-3, 3), (-2, -1), (1, 2)))
 # fmt: on
 

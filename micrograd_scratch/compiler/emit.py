@@ -541,7 +541,27 @@ class Code:
             by_row = right.by_row and which == 1
             self.add_product(step, which, factors, by_row)
         if len(step.operands) == 3 and self.wants(step.operands[2]):
-            self.add_to(step.operands[2], adjoint)
+            bias = step.operands[2]
+            rows, columns = step.out.shape[-2:]
+            regular = bias.regular is not None and bias.regular[0] in (THETA, FREE)
+            if not both and regular and bias.shape == (rows, 1) and (columns > 1 or out.by_row):
+                # the sum over a row, as a product with ones: 4 us instead of 10 for 128 x 256
+                dy = self.flat(step.out, gradient=True)
+                self.add_product(step, 2, [dy, self.ones(columns, out.by_row)], False)
+            else:
+                self.add_to(bias, adjoint)
+
+    def ones(self, columns: int, by_row: bool) -> Array:
+        """A column of ones for every column and row of a block, bound once."""
+        key = ("ones", columns, by_row)
+        if key not in self.views:
+            length = f"{columns} * rows" if by_row else f"{columns}"
+            name = self.unique("ones")
+            self.bindings.setdefault("buffers", []).append(
+                (name, f"full(({length}, 1), 1.0, dtype)")
+            )
+            self.views[key] = Array(self, (columns, 1), False, name=name)
+        return self.views[key]
 
     def add_product(
         self, step: Step, which: int, factors: list[Any], by_row: bool, product: str = "matmul"
@@ -674,17 +694,20 @@ class Code:
         if not len(here):
             return
         at, whole = at[here], self.whole(space, gradient=True)
-        if term.by_row:
-            shape = ", ".join(map(str, operand.shape))
-            source = f"broadcast_to({{1}}, ({shape}, {{1}}.shape[-1])).reshape({flat.size}, -1)"
-        elif term.shape != operand.shape:
-            source = f"broadcast_to({{1}}, {operand.shape}).reshape(-1)"
-        else:
-            source = "{1}.reshape(-1)"
-        if term.by_row and not whole.by_row:
-            source = f"{source}[:, 0]" if summed else f"add.reduce({source}, 1)"
-        elif whole.by_row and not term.by_row:
-            source = f"{source}[:, None]"
+        # where an element of the operand's grid finds its term, which may be broadcast along axes
+        grid = np.arange(math.prod(term.shape)).reshape(term.shape)
+        place = np.broadcast_to(grid, operand.shape).reshape(-1)[here]
+        count = math.prod(term.shape)
+        source = f"{{1}}.reshape({count}, -1)" if term.by_row else "{1}.reshape(-1)"
+        in_order = len(place) == count and np.array_equal(place, np.arange(count))
+
+        def pick(order: Any) -> str:
+            """The terms in that order, one per cell."""
+            chosen = source if order is None else f"{source}[{self.constant(order, 'index')}]"
+            if term.by_row and not whole.by_row:
+                return f"{chosen}[:, 0]" if summed else f"add.reduce({chosen}, 1)"
+            return f"{chosen}[:, None]" if whole.by_row and not term.by_row else chosen
+
         unique = np.unique(at)
         assign = "+=" if self.written[space][unique].any() else "="
         if assign == "+=":
@@ -692,17 +715,14 @@ class Code:
         self.written[space][unique] = True
         if len(unique) == len(at):
             index = self.constant(at, "index")
-            if len(here) != flat.size:
-                source += f"[{self.constant(here, 'index')}]"
-            self.emit(f"{{0}}[{index}] {assign} {source}", [whole, term], whole)
+            terms = pick(None if in_order else place)
+            self.emit(f"{{0}}[{index}] {assign} {terms}", [whole, term], whole)
             return
         # a cell that occurs more than once: its terms side by side, and added up
         order = np.argsort(at, kind="stable")
         starts = np.searchsorted(at[order], unique)
-        cells, places, pieces = (
-            self.constant(index, "index") for index in (unique, here[order], starts)
-        )
-        template = f"{{0}}[{cells}] {assign} add.reduceat({source}[{places}], {pieces}, 0)"
+        cells, pieces = self.constant(unique, "index"), self.constant(starts, "index")
+        template = f"{{0}}[{cells}] {assign} add.reduceat({pick(place[order])}, {pieces}, 0)"
         self.emit(template, [whole, term], whole)
 
 

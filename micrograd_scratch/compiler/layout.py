@@ -318,7 +318,11 @@ class _Layouter:
                 bias.append(cells[:, -1])
             biases = np.concatenate(bias) if with_bias else None
             zero = (self.buffer(some) << SHIFT) + ZERO
-            for a, b, which in host(left, right, zero):
+            # first what parameters alone make, such as a penalty: its adjoint then comes last,
+            # when there is something to add it to
+            hosted = host(left, right, zero)
+            hosted.sort(key=lambda found: not (_of_theta(found[0]) and _of_theta(found[1])))
+            for a, b, which in hosted:
                 self.layout.padded |= bool((a == zero).any() or (b == zero).any())
                 self.product(every[which], a, b, None if biases is None else biases[which])
 
@@ -367,6 +371,10 @@ class _Layouter:
 
 def _is_constant(cells: np.ndarray) -> bool:
     return bool(np.all(cells >> SHIFT == LITERAL))
+
+
+def _of_theta(cells: np.ndarray) -> bool:
+    return bool(np.all(cells >> SHIFT == THETA))
 
 
 def _by_row(cells: np.ndarray) -> bool:
