@@ -92,7 +92,7 @@ from .operations import (
 )
 
 if TYPE_CHECKING:
-    from . import comparison, data, finite_difference, losses, nn, optim
+    from . import comparison, data, export, finite_difference, losses, nn, optim
     from .animation import animate
     from .compiler import Program, compile
     from .diagnosis import diagnose
@@ -109,7 +109,8 @@ __version__ = "0.1.0"
 # What loads when it is first asked for: name -> the module that has it ("" for a module itself).
 _LATER = {
     **dict.fromkeys(("compile", "Program"), "compiler"),
-    **dict.fromkeys(("comparison", "data", "finite_difference", "losses", "nn", "optim"), ""),
+    **dict.fromkeys(("comparison", "data", "export", "finite_difference"), ""),
+    **dict.fromkeys(("losses", "nn", "optim"), ""),
     **dict.fromkeys(("MLP", "Layer", "Module", "Neuron"), "nn"),
     "animate": "animation",
     "diagnose": "diagnosis",
