@@ -225,5 +225,6 @@ def softmax(xs: Sequence[Any]) -> list[Any]:
 def log_softmax(xs: Sequence[Any]) -> list[Any]:
     """The logarithms of `softmax`, exact where softmax itself would round to 0."""
     largest = detach(maximum(list(xs)))
-    log_normalizer = log(total([exp(x - largest) for x in xs]))
-    return [x - largest - log_normalizer for x in xs]
+    shifted = [x - largest for x in xs]
+    log_normalizer = log(total([exp(x) for x in shifted]))
+    return [x - log_normalizer for x in shifted]

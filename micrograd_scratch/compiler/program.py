@@ -139,7 +139,7 @@ class Program:
                 gradient += into
         value = total / rows
         if self._doubtful(by_inputs) and not (
-            math.isfinite(value) and np.isfinite(g).all() and all(np.isfinite(x).all() for x in gx)
+            math.isfinite(value) and all(_is_finite(x) for x in (gx if by_inputs else (g,)))
         ):
             value = self._interpreted(theta, arrays, rows, g, gx)
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
@@ -263,6 +263,11 @@ class Program:
         arrays, rows, first = [], None, ""
         for x, (name, shape) in zip(inputs, self.inputs, strict=True):
             array = np.asarray(x, self.dtype)
+            if array.ndim == 2 and len(shape) == 1 and array.shape[1] == shape[0] and len(array):
+                if rows is None or rows == len(array):  # the usual case
+                    rows, first = len(array), name
+                    arrays.append((array, True))
+                    continue
             if array.shape == shape:
                 arrays.append((array.reshape(1, -1), False))
                 continue
@@ -274,7 +279,7 @@ class Program:
             if rows is not None and len(array) != rows:
                 raise ValueError(f"input {name} has {len(array)} rows, but {first} has {rows}")
             rows, first = len(array), name
-            arrays.append((array.reshape(rows, int(np.prod(shape))), True))
+            arrays.append((array.reshape(rows, math.prod(shape)), True))
         if rows == 0:
             raise ValueError("there are no rows: a mean over nothing is undefined")
         count = 1 if rows is None else rows
@@ -406,6 +411,12 @@ class Program:
                 array[r] = by_input[start : start + array.shape[1]]
                 start += array.shape[1]
         return total / rows
+
+
+def _is_finite(x: np.ndarray) -> bool:
+    """Whether all numbers are finite: 10 us for 100,000, where isfinite().all() takes 20."""
+    flat = x.reshape(-1)
+    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
 def _checking() -> bool:
