@@ -155,7 +155,8 @@ def diagnose(
         reports = tuple(
             _report(layer, X, theta, gradient, update) for layer in _layers(model, parameters, X)
         )
-    findings = tuple(_findings(reports, anomaly, X, repr(optimizer)))
+    rule = f"{type(optimizer).__name__}(lr={optimizer.lr:g})"
+    findings = tuple(_findings(reports, anomaly, X, rule))
     return Diagnosis(len(X), float(mean), anomaly, reports, findings)
 
 
@@ -267,9 +268,7 @@ def _size(numbers: Array) -> float:
 
 
 # ---------------------------------------------------------------- words
-def _findings(
-    layers: Sequence[LayerReport], anomaly: str, X: Array, optimizer: str
-) -> list[Finding]:
+def _findings(layers: Sequence[LayerReport], anomaly: str, X: Array, rule: str) -> list[Finding]:
     found = []
     if anomaly:
         found.append(
@@ -283,9 +282,9 @@ def _findings(
     found += _about_inputs(X)
     for layer in layers:
         found += _about_units(layer)
+    found += _about_outputs(layers)
     found += _about_gradients(layers)
-    for layer in layers:
-        found += _about_updates(layer, optimizer)
+    found += _about_updates(layers, rule)
     if not found:
         found.append(
             Finding(
@@ -336,6 +335,19 @@ def _about_units(layer: LayerReport) -> list[Finding]:
     return found
 
 
+def _about_outputs(layers: Sequence[LayerReport]) -> list[Finding]:
+    large = [layer for layer in layers if layer.activation > 100.0]
+    if not large:
+        return []
+    return [
+        Finding(
+            f"{_named(large)} put{_s(large)} out numbers of size {_short(large[-1].activation)}",
+            'Try smaller weights to begin with (init="he" for relu, "xavier" for sigmoid and tanh) '
+            "and a smaller learning rate.",
+        )
+    ]
+
+
 def _about_gradients(layers: Sequence[LayerReport]) -> list[Finding]:
     found = []
     none = [layer for layer in layers if layer.gradient == 0.0]
@@ -374,27 +386,40 @@ def _about_gradients(layers: Sequence[LayerReport]) -> list[Finding]:
     return found
 
 
-def _about_updates(layer: LayerReport, optimizer: str) -> list[Finding]:
+def _about_updates(layers: Sequence[LayerReport], rule: str) -> list[Finding]:
     """Healthy updates are about a thousandth of the weights (Karpathy, makemore 3, 2022)."""
-    if 0.0 < layer.update < 1e-4:
-        return [
+    found = []
+    slow = sorted((x for x in layers if 0.0 < x.update < 1e-4), key=lambda layer: layer.update)
+    if slow:
+        found.append(
             Finding(
-                f"Layer {layer.name} hardly moves: one step of {optimizer} changes it by "
-                f"{_short(layer.update)} of its size",
-                f"It would take about {1 / layer.update:,.0f} such steps to change it by as much "
+                f"{_named(slow)} hardly move{_s(slow)}: one step of {rule} changes layer "
+                f"{slow[0].name} by {_short(slow[0].update)} of its size",
+                f"It would take about {1 / slow[0].update:,.0f} such steps to change it by as much "
                 "as it is; about 1,000 are usual. Try a larger learning rate, smaller batches for "
                 "more steps an epoch, or Adam.",
             )
-        ]
-    if layer.update > 0.1:
-        return [
+        )
+    fast = sorted((x for x in layers if x.update > 0.1), key=lambda layer: -layer.update)
+    if fast:
+        found.append(
             Finding(
-                f"Layer {layer.name} jumps: one step of {optimizer} changes it by "
-                f"{_short(layer.update)} of its size",
+                f"{_named(fast)} jump{_s(fast)}: one step of {rule} changes layer {fast[0].name} "
+                f"by {_short(fast[0].update)} of its size",
                 "About 0.001 is usual. Try a smaller learning rate.",
             )
-        ]
-    return []
+        )
+    return found
+
+
+def _named(layers: Sequence[LayerReport]) -> str:
+    """ "Layer 2", "Layers 1, 2"."""
+    names = sorted((layer.name for layer in layers), key=int)
+    return f"Layer{'s' if len(names) > 1 else ''} {', '.join(names)}"
+
+
+def _s(layers: Sequence[LayerReport]) -> str:
+    return "" if len(layers) > 1 else "s"
 
 
 def _short(number: float) -> str:

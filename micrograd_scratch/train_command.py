@@ -76,12 +76,10 @@ def add_subparser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The command; its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
-    from .data import DataError
-
     try:
         _check(options)
         return _starts(options) if options.starts else _train(options)
-    except (DataError, ValueError, OSError, ImportError) as error:
+    except (ArithmeticError, ValueError, OSError, ImportError) as error:
         print(f"{options.program}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
