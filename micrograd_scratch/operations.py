@@ -105,8 +105,7 @@ class Operation:
         if hasattr(numpy, self.array):
             return getattr(numpy, self.array)
         # NumPy does not have it: the scalar function on every element, about 0.1 us each
-        by_element = numpy.frompyfunc(self.number, self.arity or 1, 1)
-        return lambda *xs: by_element(*xs).astype(float)
+        return lambda *xs: numpy.frompyfunc(self.number, len(xs), 1)(*xs).astype(float)
 
     @cached_property
     def selective(self) -> bool:
@@ -270,8 +269,8 @@ def _share_of_ties(y: Any, *xs: Any) -> tuple[Any, ...]:
     return tuple(divide(tie, count) for tie in ties)
 
 
-def _taken(index: float, *values: float) -> float:
-    return values[checked_index(index, len(values))]
+def _taken(index: float, *values: float, name: str = "index") -> float:
+    return values[checked_index(index, len(values), name)]
 
 
 def _taken_array(index: Any, values: Sequence[Any]) -> Any:
@@ -424,4 +423,6 @@ def take(values: Sequence[Any], index: Any) -> Any:
     """
     if not hasattr(index, "__operation__"):
         return values[checked_index(index, len(values))]
+    if getattr(index, "label", "") and not hasattr(values, "ndim"):
+        checked_index(index.data, len(values), index.label)  # to name it, if it is out of range
     return take_of(index, *values)

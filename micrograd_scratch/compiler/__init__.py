@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..engine import Constant, Value, topological_order
 from .program import Program
 from .record import record
@@ -52,12 +54,22 @@ def compile(
     for position, given in enumerate(inputs or ()):
         cells, shape = _flatten(given)
         label = cells[0].label.partition("[")[0] if cells else ""
-        described.append((label or str(position), shape))
+        described.append((label or f"input {position}", shape))
         leaves += cells
     fed = set(leaves)
     if len(fed) < len(leaves):
         raise ValueError("a Value occurs twice among the inputs: pass it once")
-    if parameters is None:
+    if not results:
+        raise ValueError("there is nothing to compile: pass at least one output")
+    if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
+        raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
+    if parameters is not None:
+        parameters = list(parameters)
+        if len(set(parameters)) < len(parameters):
+            raise ValueError("a Value occurs twice among the parameters: pass it once")
+        if not fed.isdisjoint(parameters):
+            raise ValueError("a Value is both an input and a parameter: choose one")
+    else:
         parameters = [
             leaf
             for leaf in topological_order(*results)

@@ -42,6 +42,7 @@ from ..operations import (
     total_of,
     where,
 )
+from . import runtime
 from .emit_scalars import identifier
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .layout import RESERVED, Layout, Operand, Step
@@ -449,13 +450,21 @@ class Code:
     def forward_take(self, step: Step, out: Array, operands: list[Any]) -> None:
         index, values = operands
         width = step.operands[1].shape[-1]
+        spaces = step.operands[0].spaces
+        name = self.names.get(spaces[0] << SHIFT, "index") if spaces else "index"
         self.emit(
-            f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row})", [index, values], out
+            f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row}, {name!r})",
+            [index, values],
+            out,
         )
 
     # -- backward, by form
     def backward_map(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
-        slopes = step.row.partials(out, *operands)
+        slopes: Sequence[Any]
+        try:
+            slopes = step.row.partials(out, *operands)
+        except TypeError:  # a rule that branches on numbers: element by element
+            slopes = self.slopes_by_element(step.row, [out, *operands])
         for operand, slope in zip(step.operands, slopes, strict=True):
             if slope is None or not self.wants(operand):
                 continue
@@ -470,6 +479,22 @@ class Code:
             if condition is not None:
                 term = self.apply(where, (condition, term, 0.0))
             self.add_to(operand, term)
+
+    def slopes_by_element(self, row: Operation, xs: list[Any]) -> list[Any]:
+        """The partials of a rule that only takes floats, about a microsecond each."""
+        by_row = any(isinstance(x, Array) and x.by_row for x in xs)
+        shape = np.broadcast_shapes(*(x.shape for x in xs if isinstance(x, Array)))
+        reads = ", ".join(f"{{{i}}}" for i in range(len(xs)))
+        found: list[Any] = []
+        for position in range(len(xs) - 1):
+            name = self.unique("slopes")
+            self.globals[name] = runtime.slopes_by_element(row, position)
+            slope = self.temporary(shape, by_row)
+            exists = self.temporary(shape, by_row, boolean=True)
+            self.emit(f"{{out}}[...] = {name}[0]({reads})", xs, slope)
+            self.emit(f"{{out}}[...] = {name}[1]({reads})", xs, exists)
+            found.append(Conditional(exists, slope))
+        return found
 
     def backward_fold(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
         if not self.wants(step.operands[0]):

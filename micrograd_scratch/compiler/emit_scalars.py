@@ -32,6 +32,7 @@ from ..operations import (
     negative,
     not_equal,
     subtract,
+    take_of,
     total_of,
     where,
 )
@@ -57,25 +58,31 @@ class Number(Symbol):
 
 
 def scalar_source(
-    graph: Graph, parameters: int, inputs: int, wrt_inputs: bool = False
+    graph: Graph,
+    parameters: int,
+    inputs: int,
+    wrt_inputs: bool = False,
+    input_names: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Source of `forward(p, x)` and `run(p, x)`, and the functions that it calls, by name.
 
     p and x are sequences of so many parameters and inputs. forward gives the outputs as a tuple;
-    run gives output 0, and its gradient as a list: by the parameters, or the inputs.
+    run gives output 0, and its gradient as a list: by the parameters, or the inputs, whose names
+    (one per input cell) stand in messages.
     """
-    return _Writer(graph, wrt_inputs).source({PARAMETER: parameters, INPUT: inputs})
+    return _Writer(graph, wrt_inputs, input_names).source({PARAMETER: parameters, INPUT: inputs})
 
 
 class _Writer:
-    def __init__(self, graph: Graph, wrt_inputs: bool) -> None:
+    def __init__(self, graph: Graph, wrt_inputs: bool, input_names: Sequence[str]) -> None:
         self.graph, self.wrt = graph, INPUT if wrt_inputs else PARAMETER
         self.kind, self.slot = graph.kind.tolist(), graph.slot.tolist()
         self.start, self.operands = graph.start.tolist(), graph.operands.tolist()
         self.nodes = np.flatnonzero(graph.kind == COMPUTED).tolist()
         self.rank = {node: i for i, node in enumerate(self.nodes)}
         self.single = len(self.nodes) <= LINES
-        self.functions: dict[Operation, str] = {}
+        self.functions: dict[tuple[Operation, str], str] = {}
+        self.index_names = {self.element("x", i): name for i, name in enumerate(input_names)}
         self.needed: set[int] = set()  # ranks of the numbers that rules and results read
         self.wanted = self.find_wanted()
 
@@ -117,7 +124,10 @@ class _Writer:
             n = len(texts) // 2
             terms = [f"{a} * {b}" for a, b in zip(texts[:n], texts[n:], strict=False)]
             return f"({' + '.join([*texts[2 * n :], *terms])})"
-        name = self.functions.setdefault(row, f"f{len(self.functions)}_{identifier(row.name)}")
+        name = f"f{len(self.functions)}_{identifier(row.name)}"
+        name = self.functions.setdefault((row, "value"), name)
+        if row is take_of:  # an index out of range is to name the input
+            texts.append(f"name={self.index_names.get(texts[0], 'index')!r}")
         return f"{name}({', '.join(texts)})"
 
     def apply(self, row: Operation, xs: Sequence[Any]) -> Any:
@@ -177,12 +187,27 @@ class _Writer:
                 self.indent += "    "
                 self.line("pass")
             parents = self.operands_of(node)
-            slopes = row.partials(self.value(node), *[self.value(p) for p in parents])
+            slopes = self.slopes(row, [self.value(node), *(self.value(p) for p in parents)])
             for p, slope in zip(parents, slopes, strict=True):
                 if slope is not None and self.wanted[p]:
                     self.pass_on(node, p, slope, guarded)
             if guarded:
                 self.indent, self.known = self.indent[:-4], before
+
+    def slopes(self, row: Operation, numbers: list[Any]) -> Sequence[Any]:
+        """The partials as numbers and text, from (y, *xs)."""
+        try:
+            return row.partials(*numbers)
+        except TypeError:  # a rule that branches on numbers: called as it is
+            name = self.functions.setdefault((row, "slopes"), f"f{len(self.functions)}_slopes")
+            found = []
+            for position in range(len(numbers) - 1):
+                self.count += 1
+                call = f"{name}({', '.join(map(text, numbers))})"
+                self.line(f"t{self.count} = {call}[{position}]")
+                slope = Number(self, f"t{self.count}")
+                found.append(Conditional(Number(self, f"t{self.count} is not None"), slope))
+            return found
 
     def local(self, name: str, node: int) -> str:
         rank = self.rank[node]
@@ -230,7 +255,10 @@ class _Writer:
         write = self.single_source if self.single else self.pieces_source
         lines = write(sizes)
         constants = {"inf": float("inf"), "nan": float("nan")}
-        names = {name: row.value for row, name in self.functions.items()}
+        names = {
+            name: row.value if what == "value" else row.slopes
+            for (row, what), name in self.functions.items()
+        }
         return "\n".join(lines) + "\n", {**constants, **names}
 
     def results(self) -> list[str]:
@@ -297,9 +325,8 @@ class _Writer:
         for k, (start, stop) in enumerate(pieces):
             stores = [f"    v[{i}] = v{i}" for i in range(start, stop) if i in saved]
             if len(stores) == stop - start:
-                stores = [
-                    f"    v[{start}:{stop}] = {', '.join(f'v{i}' for i in range(start, stop))}"
-                ]
+                names = ", ".join(f"v{i}" for i in range(start, stop))
+                stores = [f"    v[{start}:{stop}] = ({names},)"]
             out += [f"def forward_{k}(p, x, v):", *forward[k], *stores, ""]
         order = range(len(pieces))
         by_itself = self.kind[root] == self.wrt  # an output that is itself a parameter

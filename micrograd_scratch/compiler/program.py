@@ -274,10 +274,10 @@ class Program:
             if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
                 wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
                 raise ValueError(
-                    f"input {name} has shape {array.shape}, but the program takes ({wanted})"
+                    f"{name} has shape {array.shape}, but the program takes ({wanted})"
                 )
             if rows is not None and len(array) != rows:
-                raise ValueError(f"input {name} has {len(array)} rows, but {first} has {rows}")
+                raise ValueError(f"{name} has {len(array)} rows, but {first} has {rows}")
             rows, first = len(array), name
             arrays.append((array.reshape(rows, math.prod(shape)), True))
         if rows == 0:
@@ -427,8 +427,10 @@ class _Scalars:
     """The functions of a program written as lines of Python."""
 
     def __init__(self, program: Program, fused: Graph, wrt_inputs: bool) -> None:
-        inputs = sum(math.prod(shape) for _, shape in program.inputs)
-        self.source, namespace = scalar_source(fused, len(program.parameters), inputs, wrt_inputs)
+        names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
+        self.source, namespace = scalar_source(
+            fused, len(program.parameters), len(names), wrt_inputs, names
+        )
         exec(compile(self.source, "<compiled program>", "exec"), namespace)
         self.run, run_forward = namespace["run"], namespace["forward"]
 
@@ -557,7 +559,10 @@ class _State:
 
 def _names(program: Program) -> dict[int, str]:
     """Names for the views of parameters, by the address they start at: W1, b1 from W1[0,0] ..."""
-    names = {}
+    names = {
+        FIRST_INPUT + i << SHIFT: name  # of the input itself, for messages
+        for i, (name, _) in enumerate(program.inputs)
+    }
     for position, p in enumerate(program.parameters):
         name = p.label.partition("[")[0]
         if name.isidentifier() and name.isascii() and not _RESERVED.fullmatch(name):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..operations import checked_index
+from ..operations import Operation, checked_index
 
 
 def strided(
@@ -21,9 +21,27 @@ def strided(
     )
 
 
-def take_values(index: Any, values: Any, width: int, out: np.ndarray, by_row: bool) -> None:
+def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
+    """Functions of arrays y, *xs: a row's partial by one argument, 0 where None; and where not."""
+
+    def slope(y: float, *xs: float) -> float:
+        found = row.slopes(y, *xs)[position]
+        return 0.0 if found is None else float(found)
+
+    def exists(y: float, *xs: float) -> bool:
+        return row.slopes(y, *xs)[position] is not None
+
+    def by_element(function: Any) -> Any:
+        return lambda *xs: np.frompyfunc(function, len(xs), 1)(*xs).astype(float)
+
+    return by_element(slope), by_element(exists)
+
+
+def take_values(
+    index: Any, values: Any, width: int, out: np.ndarray, by_row: bool, name: str
+) -> None:
     """out[..., r, c] = values[..., c, index[..., r, 0]]; all have rows last if `by_row`."""
-    values, index = np.asarray(values), checked_indices(index, width)
+    values, index = np.asarray(values), checked_indices(index, width, name)
     rows = out.shape[-1]
     if by_row and out.size == rows and values.shape[-1] == rows:  # one list of values per row
         out.reshape(-1)[...] = values.reshape(width, rows)[index.reshape(-1), np.arange(rows)]

@@ -272,7 +272,7 @@ class TracedProgram:
     def _run(self, row: list[np.ndarray]) -> tuple[Any, ...]:
         leaves: list[Value] = []
         arguments = [_as_values(x.tolist(), leaves) for x in row]
-        described = [(str(i), x.shape) for i, x in enumerate(row)]
+        described = [(f"input {i}", x.shape) for i, x in enumerate(row)]
         trace = _Trace()
         with _watching(trace):
             answer = self.function(*arguments)
