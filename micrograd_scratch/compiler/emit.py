@@ -307,10 +307,6 @@ class Code:
                 return xs[0]
             if xs[1] == 2.0:
                 return self.apply(multiply, (xs[0], xs[0]))
-            if xs[1] == 0.5:  # as an array: NumPy makes a number a sqrt, which is nan at -inf
-                if "half" not in self.globals:
-                    self.globals["half"] = np.array([0.5])
-                xs = (xs[0], Array(self, (1,), False, name="half"))
         if row is divide and not isinstance(xs[1], Array) and math.frexp(xs[1])[0] in (0.5, -0.5):
             return self.apply(multiply, (xs[0], 1.0 / xs[1]))  # exact for a power of two
         key = (row, *xs)
@@ -337,6 +333,8 @@ class Code:
         boolean = row in _COMPARISONS or truths and row in (multiply, add)
         out = self.temporary(shape, by_row, boolean, expanded)
         name = str(row.array)
+        if row in (power, constant_power) and not isinstance(xs[1], Array) and xs[1] == 0.5:
+            name = "float_power"  # power takes the sqrt, which is nan at -inf where C's pow is inf
         reads = ", ".join(f"{{{i}}}" for i in range(len(xs)))
         if row in (maximum_of_two, minimum_of_two):
             # against an array of that number NumPy has a vector loop: 0.5 us instead of 1.4 for
@@ -751,7 +749,7 @@ class Code:
         self.emit(template, [whole, term], whole)
 
 
-_RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "rows", "dtype", "half", "outer"}
+_RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "rows", "dtype", "outer"}
 _RESERVED |= {"parameters", "inputs", "gradients", "buffers", "forward", "backward"}
 _FOLD = {total_of: "add", largest_of: "maximum", smallest_of: "minimum"}
 

@@ -416,7 +416,8 @@ class Program:
 def _is_finite(x: np.ndarray) -> bool:
     """Whether all numbers are finite: 10 us for 100,000, where isfinite().all() takes 20."""
     flat = x.reshape(-1)
-    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+    with np.errstate(all="ignore"):
+        return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
 def _checking() -> bool:
@@ -573,5 +574,5 @@ def _names(program: Program) -> dict[int, str]:
 
 # what the source calls its own variables, or a gradient of one
 _RESERVED = re.compile(
-    r"d*([tshpxuvg]|gx|index|constant|filled|f)?\d*(_\d*)*|half|seed|rows|dtype|theta"
+    r"d*([tshpxuvg]|gx|index|constant|filled|f)?\d*(_\d*)*|seed|rows|dtype|theta"
 )
