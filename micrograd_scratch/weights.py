@@ -62,7 +62,7 @@ def load(model: Any, path: str | os.PathLike[str]) -> None:
     given = _read_json(place, content) if place.suffix == ".json" else _read(place, content)
     expected = state_of(model)
     missing = [name for name in expected if name not in given]
-    unknown = [name for name in given if name not in expected]
+    unknown = sorted(name for name in given if name not in expected)  # a file has no order
     if missing or unknown:
         raise WeightsError(
             f"{place} does not fit the model: it lacks {_some(missing)} and has {_some(unknown)} "

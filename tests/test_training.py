@@ -256,7 +256,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(change, error, message):
 
 
 def test_a_class_out_of_range_is_named():
-    with pytest.raises(IndexError, match="index 7 .* 0 to 2"):
+    with pytest.raises(IndexError, match="7 is not one of the integers 0 to 2"):
         fit(network((2, 3)), np.ones((4, 2)), [0, 1, 7, 2], loss="cross_entropy", batch_size=None)
 
 
@@ -730,7 +730,10 @@ def test_a_pool_that_broke_is_replaced_by_this_process_with_a_warning():
 
 def test_a_workers_exception_arrives_with_its_own_message():
     X, Y = np.ones((6, 2)), np.array([0, 1, 2, 0, 1, 9])
-    with ProcessPoolExecutor(2) as executor, pytest.raises(IndexError, match="index 9 .* 0 to 2"):
+    with (
+        ProcessPoolExecutor(2) as executor,
+        pytest.raises(IndexError, match="9 is not one of the integers 0 to 2"),
+    ):
         fit(network((2, 3)), X, Y, loss="cross_entropy", batch_size=None, map=executor.map)
 
 

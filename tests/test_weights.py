@@ -101,7 +101,7 @@ def refused(model, path, *words):
 def test_names_that_do_not_fit_are_listed(path):
     save(network(), path)
     refused(network(sizes=(3, 4, 4, 2)), path, "lacks 4.weight, 4.bias", "has nothing")
-    refused(network(sizes=(3, 4)), path, "lacks nothing", "has 2.weight, 2.bias")
+    refused(network(sizes=(3, 4)), path, "lacks nothing", "has 2.bias, 2.weight")
     refused(network(sizes=(3, *[4] * 9)), path, "and 9 more")
     refused(wired(), path, "lacks h.a, h.bias, out.h")
 
