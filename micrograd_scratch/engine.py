@@ -85,6 +85,7 @@ def operator(row: Operation, value: Callable[..., float] | None = None) -> tuple
 
 def _named(apply: Callable[..., Any], row: Operation) -> Callable[..., Any]:
     apply.__name__, apply.__doc__ = row.name, f"The operation {row.name!r}, recorded."
+    apply.__qualname__ = f"Value.{row.name}"  # where pickle finds it
     return apply
 
 
@@ -103,6 +104,21 @@ _REFUSED = (str, bytes, complex, type(None))  # refused with advice rather than 
 def as_value(x: Any) -> Value:
     """x as a Value: itself, or a Constant holding the number. TypeError for anything else."""
     return x if isinstance(x, Value) else Constant(x)
+
+
+def dots(weights: Iterable[Sequence[Value]], xs: Sequence[Value], biases: Iterable[Value]) -> Any:
+    """dot(w, xs, b) for every row w of weights with its bias b, as a list of Values.
+
+    A layer at once: the inputs' numbers are read once, 0.9 us a neuron of 16 instead of 2.7 (3.11).
+    """
+    numbers = [x.data for x in xs]
+    made = []
+    for ws, bias in zip(weights, biases, strict=True):
+        y = bias.data
+        for w, number in zip(ws, numbers, strict=True):
+            y += w.data * number
+        made.append(record(o.dot_of, (*ws, *xs, bias), y))
+    return made
 
 
 class Value:
@@ -396,6 +412,9 @@ def _backward(nodes: Sequence[Value]) -> None:
     for node in reversed(nodes):
         parents = node.parents
         adjoint, row, arity = node.grad, node.row, len(parents)
+        if row is o.dot_of:
+            _pass_on_dot(adjoint, parents)
+            continue
         try:
             if arity == 2:
                 a, b = parents
@@ -418,6 +437,22 @@ def _backward(nodes: Sequence[Value]) -> None:
             for p, slope in zip(parents, slopes, strict=True):
                 if type(p) is not Constant:
                     p.grad += adjoint * slope
+
+
+def _pass_on_dot(adjoint: float, parents: tuple[Value, ...]) -> None:
+    """The same for a dot, the one row of many operands there is much of: bias + w0*x0 + w1*x1 ...
+
+    1.2 us for 16 inputs, where partials as a tuple and the loop over it take 2.8 (3.11).
+    """
+    n = len(parents) // 2
+    for w, x in zip(parents[:n], parents[n:], strict=False):
+        slope_w, slope_x = x.data, w.data
+        if type(w) is not Constant:
+            w.grad += adjoint * slope_w
+        if type(x) is not Constant:
+            x.grad += adjoint * slope_x
+    if len(parents) % 2 and type(parents[-1]) is not Constant:
+        parents[-1].grad += adjoint
 
 
 def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..tables import Result, Table, without_nan
-from .executors import EXECUTORS, Executor, PlainFloats, ThroughValues
+from .executors import EXECUTORS, Compiled, Executor, PlainFloats, ThroughValues
 from .gradients import Cost, Exponent, Gradients, Growth, compare_gradients, compare_growth
 from .problem import Problem, digits_problem, reference_gradient
 from .race import Training, TrainingRun, compare_training
@@ -32,7 +32,7 @@ from .shares import Share, Shares, compare_shares
 from .steps import StepSizes, compare_steps
 
 __all__ = [
-    "Comparison", "Cost", "Executor", "Exponent", "EXECUTORS", "Gradients", "Growth",
+    "Comparison", "Compiled", "Cost", "Executor", "Exponent", "EXECUTORS", "Gradients", "Growth",
     "PlainFloats", "Problem", "Share", "Shares", "StepSizes", "ThroughValues", "Training",
     "TrainingRun", "compare", "compare_gradients", "compare_growth", "compare_shares",
     "compare_steps", "compare_training", "digits_problem", "reference_gradient",

@@ -1,4 +1,4 @@
-"""How a loss gets evaluated: through Values, or by a float forward pass written by hand.
+"""How a loss gets evaluated: through Values, by hand on floats, or by a compiled program.
 
 Finite differences get the fastest there is, for a slow executor would be no argument against them;
 another is a subclass and one entry in EXECUTORS. It leaves out the methods (gradients.py).
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
+from ..compiler import compile
 from ..engine import Value, jvp
 from ..operations import total
 from .problem import Array, network, network_loss
@@ -34,11 +35,12 @@ class Executor:
 
     def use(self, X: Any, Y: Any) -> None:
         """The batch that the following evaluations are about."""
-        self.X, self.Y = np.asarray(X).tolist(), np.asarray(Y).tolist()
+        self.X: Any = np.asarray(X).tolist()
+        self.Y: Any = np.asarray(Y).tolist()
 
     def load(self, theta: Array) -> None:
         """Set all parameters."""
-        self.theta = theta.tolist()
+        self.theta: Any = theta.tolist()
 
     def nudge(self, index: int, value: float) -> None:
         """Set one parameter."""
@@ -112,7 +114,38 @@ class PlainFloats(Executor):
         return float(network_loss(self.sizes, self.theta, self.X, self.Y))
 
 
-EXECUTORS: list[type[Executor]] = [ThroughValues, PlainFloats]  # a faster one is one entry more
+class Compiled(Executor):
+    """The loss of one row, recorded once and compiled: the batch is an array."""
+
+    name = "compiled"
+    exact = ("reverse mode",)
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(sizes)
+        model = network(sizes)
+        x, y = [Value(0.0) for _ in range(sizes[0])], Value(0.0, label="class")
+        loss = losses.cross_entropy(model(x), y)
+        self.program = compile(loss, inputs=[x, y], parameters=model.parameters())
+
+    def use(self, X: Any, Y: Any) -> None:
+        self.X, self.Y = np.asarray(X, dtype=float), np.asarray(Y, dtype=float)
+        self.program.value_and_grad(self.X, self.Y)  # the passes run at the first call
+
+    def load(self, theta: Array) -> None:
+        self.theta = theta.copy()
+
+    def evaluate(self) -> float:
+        self.evaluations += 1
+        return float(self.program(self.X, self.Y, parameters=self.theta).mean())
+
+    def reverse(self) -> list[float]:
+        self.evaluations += 1
+        self.passes += 1
+        _, gradient = self.program.value_and_grad(self.X, self.Y, parameters=self.theta)
+        return [float(slope) for slope in gradient]
+
+
+EXECUTORS: list[type[Executor]] = [ThroughValues, PlainFloats, Compiled]
 NUDGING = {"forward differences": "forward", "central differences": "central"}
 
 
