@@ -336,12 +336,12 @@ def test_fitted_exponent():
 def test_shares_of_a_network_counted_by_hand():
     # One row through 2-2-2. Nodes (operands): 2 hidden dots (5 each) and 2 tanh (1 each); 2 output
     # dots (5 each); max (2), detach (1), 2 differences to it (2 each), 2 exp (1 each), total (2),
-    # log (1), two differences (2 each) for the right class; neg (1); total (1) and / (2): the mean.
+    # log (1), a difference (2) for the right class; neg (1); total (1) and / (2): the mean.
     result = compare_shares(problem(2, 2, 2), batch_rows=1)
-    assert (result.nodes, result.operations) == (19, 42)
+    assert (result.nodes, result.operations) == (18, 40)
     counted = {g.group: (g.parameters, g.nodes, g.operations) for g in result.groups}
-    hidden = 19 - 2, 42 - 6  # all but the other hidden neuron's dot and tanh
-    output = 19 - 5, 42 - 17  # all but the hidden layer and the other output's dot
+    hidden = 18 - 2, 40 - 6  # all but the other hidden neuron's dot and tanh
+    output = 18 - 5, 40 - 17  # all but the hidden layer and the other output's dot
     assert counted == {
         "W1": (4, *hidden),
         "b1": (2, *hidden),
@@ -349,16 +349,15 @@ def test_shares_of_a_network_counted_by_hand():
         "b2": (2, *output),
     }
     # Operands that change behind a hidden neuron: 1 of its dot, 1 of tanh, 1 in each output's dot,
-    # and all of the rest but the number of rows: 2 + 1 + 4 + 2 + 2 + 1 + 4 + 1 + 1 + 1. Behind an
-    # output: 1 of its dot, 1 of the max, 1, 3 of the differences to it, 2 + 2 + 1, then 1 or (if it
-    # is the right class's) 2 of the first difference, 2 of the second, and 3: the mean is 17.5.
+    # and all of the rest but the number of rows: 2 + 1 + 4 + 2 + 2 + 1 + 2 + 1 + 1 + 1. Behind an
+    # output: 1 of its dot, 1 of the max, 1, 3 of the differences to it, 2 + 2 + 1, then 2, and 3.
     touched = {g.group: g.touched_operations for g in result.groups}
-    assert touched == {"W1": 23, "b1": 23, "W2": 17.5, "b2": 17.5}
-    assert result.groups[0].share_of_nodes == 17 / 19
-    assert result.groups[2].share_of_operations == 25 / 42
+    assert touched == {"W1": 21, "b1": 21, "W2": 16, "b2": 16}
+    assert result.groups[0].share_of_nodes == 16 / 18
+    assert result.groups[2].share_of_operations == 23 / 40
     assert result.evaluations_recomputing_all == 13
-    assert result.evaluations_recomputing_changed_nodes == 1 + (6 * 36 + 6 * 25) / 42
-    assert result.evaluations_recomputing_changed_operands == 1 + (6 * 23 + 6 * 17.5) / 42
+    assert result.evaluations_recomputing_changed_nodes == 1 + (6 * 34 + 6 * 23) / 40
+    assert result.evaluations_recomputing_changed_operands == 1 + (6 * 21 + 6 * 16) / 40
 
 
 def test_sums_over_all_parameters_are_exact():
