@@ -22,7 +22,7 @@ from .engine import Value
 from .nn import MLP, Layer, Neuron, find_activation
 from .operations import Conditional, Operation
 
-LINES = 1000  # nodes in a C function: compilers are slow on long ones
+LINES = 200  # nodes in a C function: at 1,000 of them gcc takes twice as long for each
 
 
 class GraphFunctions:

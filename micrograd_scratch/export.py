@@ -190,14 +190,15 @@ def to_c(
     path        the file; its stem begins the names: digits.c has digits_value, digits_gradient
     inputs      of a model other than an MLP: how many numbers it takes; of outputs: Values, or
                 lists of Values, in the order of x
-    parameters  the leaves that make up p; default: the model's, or every leaf that is no input
+    parameters  the leaves that make up p; default: the model's, each once, or every leaf that is no
+                input
 
     The C takes parameters and inputs as arrays and keeps the engine's order of operations. Compiled
     without fused multiplication and without -ffast-math it gives the engine's bits for + - * / and
     sqrt, other functions are the C library's. TypeError naming the operation for a row of yours
     that has no form in C (see carriers.py).
 
-    Of a graph with more than 1,000 nodes, intermediate numbers are static: one thread at a time.
+    Of a graph with more than 200 nodes, intermediate numbers are static: one thread at a time.
     """
     from . import c_functions as c
     from .c_source import CWriter
@@ -223,7 +224,9 @@ def to_c(
             if not isinstance(inputs, int):
                 raise TypeError(f"to_c needs to know how many inputs {source!r} takes: inputs=2")
             own: list[Value] = getattr(source, "parameters", list)()
-            program = c.recorded(source, inputs, own if parameters is None else parameters)
+            program = c.recorded(
+                source, inputs, list(dict.fromkeys(own)) if parameters is None else parameters
+            )
         else:
             program = compile(source, inputs, parameters)
         taken = sum(math.prod(shape) for _, shape in program.inputs)
