@@ -152,6 +152,18 @@ ENGINE = [
         "0 * inf is nan.",
     ),
     (
+        "dot-shortcut-not-crossed",
+        "slope_w, slope_x = x.data, w.data",
+        "slope_w, slope_x = w.data, x.data",
+        "The weight's partial is the input.",
+    ),
+    (
+        "dot-shortcut-forgets-the-bias",
+        "parents[-1].grad += adjoint",
+        "parents[-1].grad += 0.0",
+        "A neuron has one parameter more than inputs.",
+    ),
+    (
         "graph-assigns",
         "adjoints[p] = adjoints[p] + term",
         "adjoints[p] = term",
@@ -359,6 +371,12 @@ OPERATIONS = [
         "The weight's partial is the input.",
     ),
     (
+        "copysign-forgets-a-sign",
+        "(sign(a) * copysign(1.0, b), None)",
+        "(copysign(1.0, b), None)",
+        "|a| is in there.",
+    ),
+    (
         "bias-forgotten",
         "(1.0,) * (len(operands) % 2)",
         "(0.0,) * (len(operands) % 2)",
@@ -404,15 +422,9 @@ FUNCTIONS = [
         "The chain rule inside a rule.",
     ),
     (
-        "copysign-forgets-a-sign",
-        "(sign(a) * copysign(1.0, b), None)",
-        "(copysign(1.0, b), None)",
-        "|a| is in there.",
-    ),
-    (
         "shift-of-infinities",
-        "return where(largest - largest == 0, largest, 0.0)",
-        "return largest",
+        "detach(clip(maximum(list(xs)), -_LARGEST, _LARGEST))",
+        "detach(maximum(list(xs)))",
         "logsumexp of -inf alone: inf - inf is nan.",
     ),
     (

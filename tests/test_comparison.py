@@ -421,7 +421,7 @@ def test_training_leaves_out_who_cannot_finish():
     task = problem(64, 16, 10)
     result = compare_training(task, batch_rows=4, seconds=1.0)
     runs = {(run.method, run.executor): run for run in result.runs}
-    assert len(runs) == 6
+    assert len(runs) == 9
     for key in (("forward mode", "Values"), ("central differences", "Values")):
         assert runs[key].steps == 0 and runs[key].held_out_accuracy == result.untrained_accuracy
         assert runs[key].gradient_seconds > 1 / 3
@@ -464,7 +464,7 @@ def test_compare_as_json(whole):
     assert told["growth"]["costs"][0]["largest_relative_error"] is None  # nan: not measured there
     assert len(told["steps"]["steps"]) == len(told["steps"]["relative_errors"]["central"])
     assert told["shares"]["groups"][0]["group"] == "W1"
-    assert told["training"]["runs"][0]["steps"] > 0
+    assert max(run["steps"] for run in told["training"]["runs"]) > 0
     assert told["seconds_taken"] > 0 and told["seed"] == 0
 
 
