@@ -99,16 +99,30 @@ def gradient(
 ) -> Gradient:
     """The partial derivatives of f(*xs), one for each of xs; otherwise as `derivative`.
 
-    A function of one list goes in as `lambda *xs: f(xs)`. Evaluations for n inputs: n + 1 forward,
-    2n central, 4n fourth, n complex.
+    f may also take the n inputs as one list, if n > 1: it then has one argument, and not n.
+    Evaluations for n inputs: n + 1 forward, 2n central, 4n fourth, n complex.
 
     >>> gradient(lambda a, b: a * b, [2.0, 3.0], method="forward").evaluations
     3
     """
     point = [_number(x, f"xs[{index}]") for index, x in enumerate(xs)]
-    probe = _Probe(lambda index, value: f(*point[:index], value, *point[index + 1 :]))
+    call = f if _takes(f, len(point)) else lambda *values: f(list(values))
+    probe = _Probe(lambda index, value: call(*point[:index], value, *point[index + 1 :]))
     slopes = [_differentiate(probe, index, x, method, step) for index, x in enumerate(point)]
     return _finish(probe, slopes)
+
+
+def _takes(f: Callable[..., Any], count: int) -> bool:
+    """Whether f can be called with so many arguments, rather than with one list of them."""
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # a function in C that does not say
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 # -- The five methods ------------------------------------------------------------------------------
