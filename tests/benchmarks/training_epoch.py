@@ -77,12 +77,12 @@ def bare(sizes: list[int], X: Any, Y: Any, batch: int) -> Epoch:
     optimizer = optim.SGD(RATE)
 
     def epoch() -> tuple[float, float]:
-        point, total = theta, 0.0
+        point, total = theta.copy(), 0.0
         started = time.process_time()
         for rows in batches(len(X), batch):
             x, y = X[rows], Y[rows]
             value, _ = program.value_and_grad(x, y, parameters=point, out=gradient)
-            point, _ = optimizer.update(point, gradient, None)
+            point[:], _ = optimizer.update(point, gradient, None)
             total += value * len(rows)
         return time.process_time() - started, total / len(X)
 
