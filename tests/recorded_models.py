@@ -179,6 +179,17 @@ def convolution_rows() -> Model:
     return Model(loss, {"w": w, "v": v, "bias": [bias]}, [x], normal((12,)))
 
 
+def biases_by_row() -> Model:
+    """Products of what has no rows, whose biases have: one dot, and a matrix of them."""
+    rng = random.Random(27)
+    w, x = vector(3, rng), vector(4, rng)
+    W, V = matrix(2, 3, rng), matrix(4, 3, rng)
+    table = [tanh(dot(row, column, xi)) for row in W for column, xi in zip(V, x, strict=True)]
+    return Model(
+        sin(dot(w, w, x[0])) * total(table), {"w": w, "W": flat(W), "V": flat(V)}, [x], normal((4,))
+    )
+
+
 def residual_tower() -> Model:
     """Ten residual blocks with rms normalization, all of one shape, every weight its own."""
     rng = random.Random(4)
@@ -646,7 +657,7 @@ MODELS: dict[str, Callable[[], Model]] = {
         f.__name__: f
         for f in (
             *(classifier, several_outputs, attention, two_headed_rows, embedding, computed_index),
-            *(convolution_rows, residual_tower, guarded, extremes, free_of_rows),
+            *(convolution_rows, biases_by_row, residual_tower, guarded, extremes, free_of_rows),
             *(elementwise_moons, data_as_leaves, convolution, picture_convolution, recurrent),
             *(gated, transformer, gradient_norm, hessian_vector_product, physics),
             *(gradient_through_where, handful, constants_only, repeated_operands, equal_dots),
