@@ -28,24 +28,14 @@ from micrograd_scratch.operations import only_if
 
 FORMS = ("arrays", "lines")
 every_form = pytest.mark.parametrize("form", FORMS)
-OPEN = {  # model: what is wrong with it at present, as arrays
-    "biases_by_row": "a product without rows gets a bias with rows",
-}
 
 
-def known(name, *form):
-    """The case; marked to fail, strictly, where that is known."""
-    broken = name in OPEN and "lines" not in form
-    marks = [pytest.mark.xfail(strict=True, reason=OPEN[name])] if broken else []
-    return pytest.param(name, *form, marks=marks)
-
-
-every_model = pytest.mark.parametrize("name", map(known, MODELS))
+every_model = pytest.mark.parametrize("name", MODELS)
 SMOOTH = sorted(set(MODELS) - {"extremes", "guarded"})  # where a direction has one derivative
 
 
 # ---------------------------------------------------------------- the same numbers as eager
-@pytest.mark.parametrize(("name", "form"), [known(name, form) for name in MODELS for form in FORMS])
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in MODELS for form in FORMS])
 def test_a_model(name, form):
     check(MODELS[name](), rows=5, form=form)
 

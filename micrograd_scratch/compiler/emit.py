@@ -416,9 +416,12 @@ class Code:
     def forward_inner(self, step: Step, out: Array, operands: list[Any]) -> None:
         axis = -2 if out.by_row else -1
         products = self.apply(multiply, operands[:2])
-        self.emit(f"add.reduce({{0}}, {axis}, None, {{out}})", [products], out)
+        sums = out
+        if out.by_row and not products.by_row:  # the same for all rows, up to the bias
+            sums = self.temporary(out.shape, False, expanded=True)
+        self.emit(f"add.reduce({{0}}, {axis}, None, {{out}})", [products], sums)
         if len(operands) == 3:
-            self.emit("add({0}, {1}, {out})", [out, operands[2]], out)
+            self.emit("add({0}, {1}, {out})", [sums, operands[2]], out)
 
     def flat(self, operand: Operand, gradient: bool = False) -> Array:
         """A block of products as matrices: its columns and its rows-of-input in one axis."""

@@ -338,6 +338,11 @@ class _Layouter:
             columns = [left, right] if bias is None else [left, right, bias[:, None]]
             self.map(multiply if bias is None else MULTIPLY_ADD, nodes, np.hstack(columns))
             return
+        if bias is not None and _by_row(bias) and not (_by_row(left) or _by_row(right)):
+            # nothing but the bias differs from row to row: no matrices of rows to multiply
+            operands = [self.matrix(left), self.matrix(right), self.operand(bias)]
+            self.add("inner", dot_of, operands, nodes)
+            return
         of_node = np.full(len(self.graph), HOLE)
         if bias is not None:
             of_node[nodes] = bias
