@@ -106,7 +106,7 @@ def gradient(
     3
     """
     point = [_number(x, f"xs[{index}]") for index, x in enumerate(xs)]
-    call = f if _takes(f, len(point)) else lambda *values: f(list(values))
+    call: Callable[..., Any] = f if _takes(f, len(point)) else lambda *values: f(list(values))
     probe = _Probe(lambda index, value: call(*point[:index], value, *point[index + 1 :]))
     slopes = [_differentiate(probe, index, x, method, step) for index, x in enumerate(point)]
     return _finish(probe, slopes)
