@@ -20,7 +20,7 @@ from .compiler import Program, compile
 from .compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 from .engine import Value
 from .nn import MLP, Layer, Neuron, find_activation
-from .operations import Conditional, Operation
+from .operations import Conditional, Operation, dot_of
 
 LINES = 200  # nodes in a C function: at 1,000 of them gcc takes twice as long for each
 
@@ -125,7 +125,12 @@ class GraphFunctions:
             guarded, before = node in self.conditional, dict(writer.known)
             if guarded:
                 writer.lines.append(f"if ({self.cell('r', node)}) {{")
-            for p, slope in zip(self.operands_of(node), self.slopes(node), strict=True):
+            parents = list(zip(self.operands_of(node), self.slopes(node), strict=True))
+            if self.row(node) is dot_of:  # the engine takes w0, x0, w1, x1, ..., and then the bias
+                n = len(parents) // 2
+                pairs = zip(parents[:n], parents[n:], strict=False)
+                parents = [*(p for pair in pairs for p in pair), *parents[2 * n :]]
+            for p, slope in parents:
                 if slope is not None and p in self.wanted:
                     self.pass_on(self.cell("d", node), p, slope, guarded)
             if guarded:
