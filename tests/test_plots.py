@@ -53,7 +53,7 @@ def test_gradients_show_cost_and_error(result):
     assert points == [
         (c.seconds_per_gradient, c.largest_relative_error or 1e-17) for c in result.gradients.costs
     ]
-    assert labels(ax)[0] == "reverse mode, Values" and len(labels(ax)) == 6
+    assert labels(ax)[0] == "reverse mode, Values" and len(labels(ax)) == 9
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
