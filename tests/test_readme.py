@@ -194,23 +194,24 @@ def test_the_measured_table_follows_from_what_was_measured():
     lines = [
         f"{what:62}{target:10.4g}{figure:10.4g}  {said}" for what, target, figure, said in rows
     ]
-    measured = "\n".join(
-        ["A processor, CPython 3", "NumPy 2, PyTorch 2", "threads", heading, *lines]
-    )
+    first = ["A processor, CPython 3", "NumPy 2, PyTorch 2", "threads"]
+    scalars = ["garbage collector off", "  micrograd / compiled     5000", ""]
+    measured = "\n".join([*first, *scalars, heading, *lines])
     table = readme_figures.tables(measured + "\n5 of 10 targets met\n").splitlines()
     assert "A processor, CPython 3 with NumPy 2, PyTorch 2" in table[0]
     assert "5 of 10 targets were met" in table[1]
-    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in table[6:]]
+    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in table[7:]]
     assert cells[0] == ["**1.23**", "1", "0.10", "0.25"]
     assert cells[1] == ["0.90, 0.90, 0.90", "1.1", "**2.00**, **2.00**, **2.00**", "1"]
-    assert "64-32-10, float32, at 1, 32, 256 rows" in table[7]
-    assert cells[5:] == [["0.4", "1"], ["**3**", "2.5"]]
+    assert "64-32-10, float32, at 1, 32, 256 rows" in table[8]
+    assert cells[5:] == [["0.4", "1"], ["**3**", "2.5"], ["5,000", ""]]
+    assert "micrograd, collector off / compiled" in table[-1]
 
 
 def test_the_measured_table_names_a_machine_and_its_misses():
     section = README.split(readme_figures.START)[1].split(readme_figures.END)[0]
     met, all_ = map(int, re.search(r"; (\d+) of (\d+) targets", section).groups())
-    stated = [cell for line in section.splitlines()[5:] for cell in line.split("|")[2:-1]]
+    stated = [cell for line in section.splitlines()[6:] for cell in line.split("|")[2:-1]]
     assert sum(cell.count("**") // 2 for cell in stated) == all_ - met
     assert re.search(r"Measured on .+, CPython [\d.]+ with NumPy [\d.]+, PyTorch", section)
 
