@@ -160,18 +160,22 @@ def test_the_comparison_counts_what_is_said_of_one_nudge():
 
 # ---------------------------------------------------------------- pictures and figures
 def test_the_pictures_are_what_the_script_draws():
-    """The collapse to the letter; the other is laid out by Graphviz: its steps and numbers."""
+    """The collapse to the letter; the other is laid out by Graphviz: its words and numbers."""
     from pictures import Picture
 
-    for name, svg in (
-        ("collapse", readme_figures.collapse()),
-        ("backpropagation", readme_figures.backpropagation()),
-    ):
-        stored = (readme_figures.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
-        if name == "collapse":
-            assert stored == svg + "\n", "run: python tests/benchmarks/readme_figures.py"
-        else:
-            assert Picture(stored).words() == Picture(svg).words()
+    from micrograd_scratch.rendering import layout_engine
+
+    def stored(name: str) -> str:
+        return (readme_figures.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+
+    advice = "run: python tests/benchmarks/readme_figures.py"
+    assert stored("collapse") == readme_figures.collapse() + "\n", advice
+    if layout_engine() is None:
+        pytest.skip("found neither dot nor pygraphviz")
+    drawn, kept = (
+        Picture(svg) for svg in (readme_figures.backpropagation(), stored("backpropagation"))
+    )
+    assert sorted(kept.texts(kept.root)) == sorted(drawn.texts(drawn.root)), advice
 
 
 def test_the_measured_table_follows_from_what_was_measured():

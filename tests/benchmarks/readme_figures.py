@@ -97,8 +97,8 @@ def tables(measured: str) -> str:
         f"Measured on {machine} with {libraries},",
         f"on one thread; {met} of {len(targets)} targets were met, and what misses its target is "
         "**bold**. Smaller is",
-        "faster, except where scalars are divided by what they compile to. 10 us a call are taken off",
-        "where sigmoid networks are divided by NumPy, as the target has it.",
+        "faster, except where scalars are divided by what they compile to. 10 us a call are taken",
+        "off where sigmoid networks are divided by NumPy, as the target has it.",
         "",
         f"| compiled, divided by | {BY_HAND}, NumPy | target | {BY_TORCH} | target |",
         "|---|---:|---:|---:|---:|",
