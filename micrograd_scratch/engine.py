@@ -424,6 +424,12 @@ def _backward(nodes: Sequence[Value]) -> None:
                 if slope_b is not None and type(b) is not Constant:
                     b.grad += adjoint * slope_b
                 continue
+            if arity == 1:
+                (x,) = parents
+                (slope,) = row.partials(node.data, x.data)
+                if slope is not None and type(x) is not Constant:
+                    x.grad += adjoint * slope
+                continue
             if arity == 0:
                 continue
             slopes = row.partials(node.data, *[p.data for p in parents])
