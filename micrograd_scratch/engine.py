@@ -394,9 +394,12 @@ def topological_order(*roots: Value, reached_only: bool = False) -> list[Value]:
                 parents = _dependencies(node)
             if seen.issuperset(parents):  # a leaf, or a neuron after the first of its layer
                 order.append(node)
+            elif len(parents) == 2:
+                a, b = parents  # the first operand comes first; one tuple instead of three
+                stack += (node, None, b, a)
             else:
                 stack += (node, None)
-                stack += parents[::-1]  # the first operand comes first
+                stack += parents[::-1]
     return order
 
 
@@ -409,12 +412,10 @@ def _dependencies(node: Value) -> tuple[Value, ...]:
 # ---------------------------------------------------------------- the chain rule
 def _backward(nodes: Sequence[Value]) -> None:
     """Pass every node's adjoint on to its parents, results first: parent += adjoint * partial."""
+    dot = o.dot_of
     for node in reversed(nodes):
         parents = node.parents
         adjoint, row, arity = node.grad, node.row, len(parents)
-        if row is o.dot_of:
-            _pass_on_dot(adjoint, parents)
-            continue
         try:
             if arity == 2:
                 a, b = parents
@@ -431,6 +432,9 @@ def _backward(nodes: Sequence[Value]) -> None:
                     x.grad += adjoint * slope
                 continue
             if arity == 0:
+                continue
+            if row is dot:
+                _pass_on_dot(adjoint, parents)
                 continue
             slopes = row.partials(node.data, *[p.data for p in parents])
         except (ArithmeticError, ValueError):  # raised before anything was added
