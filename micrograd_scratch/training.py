@@ -338,10 +338,9 @@ def _recorded(
     function: Callable[..., Any], parameters: list[Value], arrays: tuple[Array, ...], dtype: str
 ) -> Any:
     """A program of the function. One without branches is the plain Program, which pickles."""
-    traced = compile(lambda *xs: function(*xs), parameters=parameters, dtype=dtype)
+    traced = compile(function, parameters=parameters, dtype=dtype)
     traced(*[array[:1] for array in arrays])  # recorded at the first call
-    ((path, *others),) = traced._paths.values()
-    return traced if others or path.deciders else path.program
+    return traced.plain or traced
 
 
 def _shapes_note(prediction: Any, target: Any) -> str:

@@ -2,31 +2,59 @@
 
 A recorded graph has no memory of Python's own control flow. So while f runs, every truth of a
 Value (`if x > 0`, `sorted`, `max`) is noted as a guard: the graph holds for rows whose guards turn
-out the same, and other rows get a graph of their own. Reading a number out (`.data`, `.item()`) is
-an error that names the line, since that number would be frozen. A second run with every leaf nudged
-finds what neither catches, such as random numbers: those must come in as inputs.
+out the same, and other rows get a graph of their own. Reading a number out (`.data`, `.item()`, an
+f-string) or writing one in is an error that names the line, since it would happen once and never
+again. A second run with every leaf nudged finds what neither catches, such as random numbers: those
+must come in as inputs. Plain numbers that f reads from a closure or a global by name are compared
+at every call, and f is traced anew when one has changed; it leaves out what changes elsewhere in
+Python's state without being a Value: attributes, lists, files, the clock.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
+import pickle
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from .. import engine
-from ..engine import Constant, Value, observing, remember_line, source_line, topological_order
+from .. import engine, functions, operations
+from ..engine import (
+    AnomalyError,
+    Constant,
+    Value,
+    remember_line,
+    source_line,
+    topological_order,
+)
 from .program import Program
 from .record import record
+from .stages import Stages
 
 MOST_PATHS = 200  # different outcomes of the guards, before giving up
 
-_lock = threading.Lock()
-_slot: Any = Value.__dict__["data"]  # the descriptor that reads and writes a Value's number
+_lock = threading.Lock()  # the class is one for all threads, so one function at a time is traced
+_tracer: int | None = None  # the thread that does
+_DATA: Any = Value.__dict__["data"]  # the descriptors that read and write a Value's numbers
+_GRAD: Any = Value.__dict__["grad"]
+# The files that record operations may read numbers, but for what hands them on to their caller.
+_RECORDING = {engine.__file__, operations.__file__, functions.__file__}
+_SHOWING = {f.__code__ for f in (Value.item, Value.__format__, Value.__repr__)}
+_HANDING_ON = _SHOWING | {
+    f.__code__
+    for f in (
+        *(Value.backward, Value.__copy__, Value.__deepcopy__, Value.__reduce__),
+        *(engine._clone, engine.jvp, engine.recompute),
+    )
+}
+_RUN_TO_RUN = "what changes from run to run (a random number, a counter) must come in as an input"
 
 
 class TraceError(RuntimeError):
@@ -34,112 +62,261 @@ class TraceError(RuntimeError):
 
 
 class _Trace:
-    """What one run of a function did with Values."""
+    """One run of a function on Values: what it was given, what it did with them, its answer.
 
-    def __init__(self) -> None:
-        self.made: list[Value] = []  # leaves that the function itself made
+    numbers  what leaves are taken to hold in this run, where that is not their own `.data`
+    """
+
+    def __init__(self, numbers: dict[Value, float]) -> None:
+        self.numbers = numbers
+        self.leaves: list[Value] = []  # the inputs
+        self.described: list[tuple[str, tuple[int, ...]]] = []
+        self.made: set[Value] = set()  # leaves that the function itself made
+        self.recorded: set[Value] = set()
         self.guards: list[Value] = []
         self.truths: list[bool] = []
+        self.outputs: list[Value] = []
+        self.single = True
+        self.error: TraceError | None = None  # kept, should the function catch it
+
+    def run(self, function: Callable[..., Any], row: list[np.ndarray]) -> None:
+        names = _names(function, len(row))
+        self.described = [(name, x.shape) for name, x in zip(names, row, strict=True)]
+        arguments = [self._values(x.tolist(), name) for x, name in zip(row, names, strict=True)]
+        with self._watching():
+            answer = function(*arguments)
+        if self.error is not None:
+            raise self.error
+        if isinstance(answer, np.ndarray):
+            answer = answer.tolist()
+        self.single = isinstance(answer, Value)
+        outputs = [answer] if isinstance(answer, Value) else answer
+        if (
+            not isinstance(outputs, (list, tuple))
+            or not outputs
+            or not all(isinstance(output, Value) for output in outputs)
+        ):
+            raise TypeError(
+                f"the function must return a Value or a list of Values, got {answer!r} "
+                "(a constant is written Value(0.0))"
+            )
+        self.outputs = list(outputs)
+
+    def order(self) -> list[Value]:
+        """All that outputs and guards were computed from."""
+        return topological_order(*self.outputs, *self.guards)
+
+    def outside(self) -> list[Value]:
+        """The leaves that existed before, in order of first use."""
+        new = {*self.made, *self.leaves}
+        return [
+            leaf
+            for leaf in self.order()
+            if not leaf.parents and type(leaf) is not Constant and leaf not in new
+        ]
+
+    def refuse_stale(self) -> None:
+        """TraceError if a guard was decided by a node from before, at numbers no longer so."""
+        fresh: dict[Value, float] = {}
+        for node in topological_order(*self.guards):
+            if not node.parents:
+                fresh[node] = self.numbers.get(node, node.data)
+            elif node in self.recorded:
+                fresh[node] = node.data
+            else:
+                fresh[node] = float(node.row.number(*[fresh[p] for p in node.parents]))
+                if fresh[node] != node.data and fresh[node] == fresh[node]:
+                    raise TraceError(
+                        f"a branch depends on the result of {node.op!r}, computed before at other "
+                        "numbers: compute it inside the function"
+                    )
+
+    def _values(self, nested: Any, name: str) -> Any:
+        """Numbers in nested lists as Values in nested lists: x[0,0], x[0,1] ..."""
+        if isinstance(nested, list):
+            start = name[:-1] + "," if name.endswith("]") else name + "["
+            return [self._values(item, f"{start}{i}]") for i, item in enumerate(nested)]
+        self.leaves.append(Value(nested, label=name))
+        return self.leaves[-1]
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Note this thread's truths and new leaves, and refuse reads. Costs nothing outside."""
+        thread = threading.get_ident()
+        truth, init, numbers = Value.__bool__, Value.__init__, self.numbers
+
+        def refuse(message: str) -> None:
+            self.error = self.error or TraceError(message)
+            raise self.error
+
+        def check(frame: Any, act: str) -> None:
+            if threading.get_ident() != thread:
+                return
+            shows = frame.f_code in _SHOWING
+            while frame.f_code in _HANDING_ON:
+                frame = frame.f_back
+            if shows and frame.f_code.co_filename.startswith(engine._PACKAGE):
+                return  # the package's own messages
+            while frame.f_code.co_filename.startswith((engine._PACKAGE, copy.__file__)):
+                frame = frame.f_back
+            refuse(
+                f"{frame.f_code.co_filename}:{frame.f_lineno} {act} of a Value, which would be "
+                "frozen in the compiled program: use detach(x) for a number without gradient, "
+                "where(condition, a, b) or maximum(a, b) for a choice, take(values, index)"
+            )
+
+        def watched(slot: Any, read: str, written: str) -> property:
+            def get(value: Value) -> float:
+                frame = sys._getframe(1)
+                code = frame.f_code
+                if code.co_filename not in _RECORDING or code in _HANDING_ON:
+                    check(frame, read)
+                if slot is _DATA and value in numbers and threading.get_ident() == thread:
+                    return numbers[value]
+                return float(slot.__get__(value))
+
+            def put(value: Value, number: float) -> None:
+                frame = sys._getframe(1)
+                code = frame.f_code
+                if code.co_filename not in _RECORDING or code in _HANDING_ON:
+                    check(frame, written)
+                slot.__set__(value, number)
+
+            return property(get, put)
+
+        def noted_truth(value: Value) -> bool:
+            if threading.get_ident() != thread:
+                return bool(_DATA.__get__(value) != 0.0)
+            outcome = bool(numbers.get(value, _DATA.__get__(value)) != 0.0)
+            if type(value) is not Constant:
+                self.guards.append(value)
+                self.truths.append(outcome)
+            return outcome
+
+        def noted_init(value: Value, *arguments: Any, **options: Any) -> None:
+            init(value, *arguments, **options)
+            if threading.get_ident() == thread:
+                self.made.add(value)
+
+        def noted_node(node: Value) -> Value:
+            remember_line(node)
+            self.recorded.add(node)
+            if engine._forget in engine._observers[thread]:
+                if any(type(p) is not Constant for p in node.parents):
+                    refuse(
+                        f"{source_line(node)} computes inside no_grad(), which would freeze the "
+                        "number in the compiled program: use detach(x)"
+                    )
+            return node
+
+        kind: Any = Value  # its attributes are exchanged for the time of the trace
+        try:
+            kind.data = watched(_DATA, "reads the number", "writes the number")
+            kind.grad = watched(_GRAD, "reads the gradient", "writes the gradient")
+            kind.__bool__, kind.__init__ = noted_truth, noted_init
+            with _observed_only_by(noted_node):
+                yield
+        finally:
+            kind.data, kind.grad, kind.__bool__, kind.__init__ = _DATA, _GRAD, truth, init
 
 
 @contextmanager
-def _watching(trace: _Trace) -> Iterator[None]:
-    """Note this thread's truths, new leaves and reads of `.data`. Costs nothing outside of it."""
+def _observed_only_by(*observers: Callable[[Value], Value]) -> Iterator[None]:
+    """This thread's nodes go through these, whatever no_grad() or detect_anomaly() is around."""
     thread = threading.get_ident()
-    truth, init = Value.__bool__, Value.__init__
-
-    def read(value: Value) -> float:
-        frame = sys._getframe(1)
-        if threading.get_ident() == thread and (
-            not frame.f_code.co_filename.startswith(engine._PACKAGE)
-            or frame.f_code is Value.item.__code__
-        ):
-            while frame.f_code.co_filename.startswith(engine._PACKAGE) and frame.f_back:
-                frame = frame.f_back
-            raise TraceError(
-                f"{frame.f_code.co_filename}:{frame.f_lineno} reads the number of a Value, which "
-                "would be frozen in the compiled program: use detach(x) for a number without "
-                "gradient, where(condition, a, b) or maximum(a, b) for a choice"
-            )
-        return float(_slot.__get__(value))
-
-    def noted_truth(value: Value) -> bool:
-        outcome = _slot.__get__(value) != 0.0
-        if threading.get_ident() == thread and type(value) is not Constant:
-            trace.guards.append(value)
-            trace.truths.append(outcome)
-        return outcome
-
-    def noted_init(value: Value, *arguments: Any, **options: Any) -> None:
-        init(value, *arguments, **options)
-        if threading.get_ident() == thread:
-            trace.made.append(value)
-
-    kind: Any = Value  # its attributes are exchanged for the time of the trace
-    kind.data = property(read, lambda value, number: _slot.__set__(value, number))
-    kind.__bool__, kind.__init__ = noted_truth, noted_init
+    with engine._observers_lock:
+        before = engine._observers.get(thread)
+        engine._observers[thread] = list(observers)
+        engine._observe = engine._observe_all
     try:
-        with observing(_remember):
-            yield
+        yield
     finally:
-        kind.data, kind.__bool__, kind.__init__ = _slot, truth, init
+        with engine._observers_lock:
+            del engine._observers[thread]
+            if before is not None:
+                engine._observers[thread] = before
+            engine._observe = engine._observe_all if engine._observers else None
 
 
-def _remember(node: Value) -> Value:
-    remember_line(node)
-    return node
+@contextmanager
+def _numbered(rows: np.ndarray) -> Iterator[None]:
+    """An AnomalyError in row i of a part is one in row rows[i] of the whole."""
+    try:
+        yield
+    except AnomalyError as error:
+        text, _, row = str(error).rpartition(" ")
+        raise AnomalyError(f"{text} {rows[int(row)]}") from None
 
 
 class _Path:
     """The program for one outcome of the guards."""
 
-    def __init__(
-        self,
-        outputs: list[Value],
-        single: bool,
-        trace: _Trace,
-        leaves: list[Value],
-        described: list[tuple[str, tuple[int, ...]]],
-        parameters: list[Value],
-        dtype: str,
-    ) -> None:
+    def __init__(self, trace: _Trace, parameters: list[Value], dtype: str) -> None:
         self.truths = np.array(trace.truths, dtype=bool)
-        self.outputs, self.single, self.deciders = outputs, single, trace.guards
-        self.leaves, self.described, self.dtype = leaves, described, dtype
+        self.outputs, self.single, self.deciders = trace.outputs, trace.single, trace.guards
+        self.leaves, self.described, self.dtype = trace.leaves, trace.described, dtype
         self.build(parameters)
 
     def build(self, parameters: list[Value]) -> None:
         """The programs for these parameters (another path may have brought new ones)."""
+        self.parameters = parameters
+        self.program = self._program(self.outputs, self.single)
+        self.guards = self._program(self.deciders, False) if self.deciders else None
 
-        def program(results: list[Value], single: bool) -> Program:
-            graph = record(results, self.leaves, parameters)
-            return Program(graph, parameters, self.described, single, self.dtype)
-
-        self.program = program(self.outputs, self.single)
-        self.guards = program(self.deciders, False) if self.deciders else None
+    def _program(self, results: list[Value], single: bool) -> Program:
+        graph = record(results, self.leaves, self.parameters)
+        return Program(graph, self.parameters, self.described, single, self.dtype)
 
     def holds(self, arrays: list[np.ndarray], theta: Any) -> np.ndarray:
         """(rows,) for which rows every guard turns out as it did when this was recorded."""
+        rows = len(arrays[0]) if arrays else 1
         if self.guards is None:
-            return np.ones(len(arrays[0]) if arrays else 1, dtype=bool)
-        found = self.guards(*arrays, parameters=theta) != 0.0
-        return np.all(np.atleast_2d(found) == self.truths, axis=1)
+            return np.ones(rows, dtype=bool)
+        with _observed_only_by():  # of rows that go elsewhere, a guard may well be not finite
+            try:
+                found = self.guards(*arrays, parameters=theta) != 0.0
+                return np.all(np.atleast_2d(found) == self.truths, axis=1)
+            except IndexError:  # or out of range: then guard by guard, as the function asks them
+                left = np.arange(rows)
+                for decider, truth in zip(self.deciders, self.truths, strict=True):
+                    guard = self._program([decider], False)
+                    found = guard(*[x[left] for x in arrays], parameters=theta) != 0.0
+                    left = left[np.atleast_2d(found)[:, 0] == truth]
+                    if not len(left):
+                        break
+                return np.isin(np.arange(rows), left)
 
 
 class TracedProgram:
     """`compile(f)`: f takes Values (lists of them for arrays of more than one axis) for one row.
 
     Called with arrays whose first axis is rows. `parameters` are the leaves f uses that existed
-    before; it is known after the first call, or given to `compile`.
+    before; it is known after the first call, or given to `compile`: then other leaves are
+    constants, and f is traced anew when one of them has changed.
     """
 
     def __init__(
         self, function: Callable[..., Any], parameters: Sequence[Value] | None, dtype: str
     ) -> None:
+        if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
+            raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
         self.function, self.dtype = function, dtype
         self._parameters = None if parameters is None else list(parameters)
+        if len(set(self._parameters or ())) < len(self._parameters or ()):
+            raise ValueError("a Value occurs twice among the parameters: pass it once")
         self._fixed = parameters is not None
+        self._forget_paths()
+
+    def _forget_paths(self) -> None:
         self._paths: dict[Any, list[_Path]] = {}
+        self._constants: dict[Value, float] = {}  # leaves from before that are no parameters
+        self._names_read = _numbers_read(self.function)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a compiled function is not pickled, since its Python function cannot be: pickle "
+            "`.plain`, the program of its only path"
+        )
 
     @property
     def parameters(self) -> list[Value]:
@@ -154,50 +331,63 @@ class TracedProgram:
         return [path.program for paths in self._paths.values() for path in paths]
 
     @property
+    def plain(self) -> Program | None:
+        """The program, if there is one for all rows: one path was taken, and nothing decides it."""
+        paths = [path for paths in self._paths.values() for path in paths]
+        return paths[0].program if len(paths) == 1 and not paths[0].deciders else None
+
+    @property
     def source(self) -> str:
         """The sources of all paths taken so far."""
         return "\n\n".join(program.source for program in self.programs)
+
+    @property
+    def stages(self) -> Stages:
+        """The stages of all paths taken so far, one path after the other."""
+        return Stages(stage for program in self.programs for stage in program.stages)
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.programs)) or "not called yet"
 
     def __call__(self, *inputs: Any, parameters: Any = None) -> Any:
         """The outputs: (rows,) for a function that returns a Value, (rows, m) for a list of m."""
-        arrays, rows = self._arrays(inputs)
-        out: Any = None
-        for path, chosen in self._split(arrays, rows, parameters):
-            part = path.program(*[x[chosen] for x in arrays], parameters=parameters)
-            if out is None:
-                out = np.empty((rows, *np.shape(part)[1:]), self.dtype)
-            out[chosen] = part
-        return out
+        return self._over_paths(inputs, parameters, lambda p, x: p(*x, parameters=parameters))
+
+    def jvp(self, *inputs: Any, tangent: Any, parameters: Any = None) -> tuple[Any, Any]:
+        """The outputs and their derivative along a direction; see `Program.jvp`."""
+
+        def both(program: Program, part: list[np.ndarray]) -> np.ndarray:
+            return np.stack(program.jvp(*part, tangent=tangent, parameters=parameters), axis=-1)
+
+        found = self._over_paths(inputs, parameters, both)
+        return found[..., 0], found[..., 1]
 
     def value_and_grad(
         self, *inputs: Any, parameters: Any = None, out: Any = None, wrt: str = "parameters"
     ) -> tuple[float, Any]:
         """The mean over rows and its gradient; see `Program.value_and_grad`."""
         arrays, rows = self._arrays(inputs)
-        total, gradient = 0.0, None
-        for path, chosen in self._split(arrays, rows, parameters):
+        paths = self._split(arrays, rows, parameters)
+        if len(paths) == 1:
+            program = paths[0][0].program
+            return program.value_and_grad(*arrays, parameters=parameters, out=out, wrt=wrt)
+        total, gradient = 0.0, paths[0][0].program._gradient(out)
+        gradient.fill(0.0)
+        by_inputs = [np.zeros(x.shape, self.dtype) for x in arrays]
+        for path, chosen in paths:
             share = len(chosen) / rows
             part = [x[chosen] for x in arrays]
-            value, g = path.program.value_and_grad(*part, parameters=parameters, wrt=wrt)
+            with _numbered(chosen):
+                value, g = path.program.value_and_grad(*part, parameters=parameters, wrt=wrt)
             total += share * value
-            if wrt == "inputs":
-                parts = g if isinstance(g, list) else [g]
-                if gradient is None:
-                    gradient = [np.zeros(x.shape, self.dtype) for x in arrays]
-                for whole, piece in zip(gradient, parts, strict=True):
-                    whole[chosen] = share * piece
+            if wrt == "parameters":
+                gradient += share * g
             else:
-                gradient = share * g if gradient is None else gradient + share * g
-        if wrt == "inputs":
-            assert gradient is not None
-            return total, gradient[0] if len(gradient) == 1 else gradient
-        if out is not None:
-            out[...] = gradient
-            gradient = out
-        return total, gradient
+                for whole, piece in zip(by_inputs, g if len(arrays) > 1 else [g], strict=True):
+                    whole[chosen] = share * piece
+        if wrt == "parameters":
+            return total, gradient
+        return total, by_inputs[0] if len(by_inputs) == 1 else by_inputs
 
     def backward(self, *inputs: Any) -> float:
         """Add the mean's gradient to the `.grad` of the Values; returns the mean."""
@@ -208,168 +398,259 @@ class TracedProgram:
 
     def assign(self, theta: Any) -> None:
         """Write an array of parameters into the Values' `.data`."""
-        self.programs[0].assign(theta)
+        for p, number in _at(self.parameters, theta).items():
+            p.data = number
 
-    # -- tracing
+    # -- rows and paths
+    def _over_paths(self, inputs: Sequence[Any], theta: Any, run: Callable[..., Any]) -> Any:
+        """What run(program, arrays) gives on every path, put together by row."""
+        arrays, rows = self._arrays(inputs)
+        paths = self._split(arrays, rows, theta)
+        if len(paths) == 1:
+            return run(paths[0][0].program, arrays)
+        whole: Any = None
+        for path, chosen in paths:
+            with _numbered(chosen):
+                part = run(path.program, [x[chosen] for x in arrays])
+            if whole is None:
+                whole = np.empty((rows, *part.shape[1:]), part.dtype)
+            whole[chosen] = part
+        return whole
+
     def _arrays(self, inputs: Sequence[Any]) -> tuple[list[np.ndarray], int]:
-        arrays = [np.asarray(x, self.dtype) for x in inputs]
-        for position, x in enumerate(arrays):
+        arrays: list[np.ndarray] = []
+        for position, given in enumerate(inputs):
+            try:
+                x = np.asarray(given, self.dtype)
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"{self._name(position)} must be an array of numbers with rows first ({error}; "
+                    "for Values call the function itself)"
+                ) from None
             if x.ndim == 0:
-                raise ValueError(f"input {position} is a number: the first axis must be rows")
-            if len(x) != len(arrays[0]):
+                raise ValueError(f"{self._name(position)} is a number: the first axis must be rows")
+            if arrays and len(x) != len(arrays[0]):
                 raise ValueError(
-                    f"input {position} has shape {x.shape}, but input 0 has {arrays[0].shape}: "
-                    "both need the same number of rows"
+                    f"{self._name(position)} has shape {x.shape}, but {self._name(0)} has "
+                    f"{arrays[0].shape}: both need the same number of rows"
                 )
+            arrays.append(x)
         rows = len(arrays[0]) if arrays else 1
         if rows == 0:
             raise ValueError("there are no rows: a mean over nothing is undefined")
         return arrays, rows
 
+    def _name(self, position: int) -> str:
+        return _names(self.function, position + 1)[position]
+
     def _split(
         self, arrays: list[np.ndarray], rows: int, theta: Any
     ) -> list[tuple[_Path, np.ndarray]]:
         """Every row with the path that it takes; paths not seen before are traced."""
+        if _numbers_read(self.function) != self._names_read or any(
+            leaf.data != number for leaf, number in self._constants.items()
+        ):
+            self._forget_paths()
         paths = self._paths.setdefault(tuple(x.shape[1:] for x in arrays), [])
-        left, found, tried, traced = np.arange(rows), [], 0, False
+        left, found = np.arange(rows), []
+        known = list(paths)
         while len(left):
-            if tried == len(paths):
-                if len(paths) >= MOST_PATHS:
-                    raise TraceError(
-                        f"the function takes more than {MOST_PATHS} different paths: write the "
-                        "choice with where(condition, a, b) or maximum(a, b)"
-                    )
-                paths.append(self._trace([x[left[0]] for x in arrays], theta))
-                traced = True
-            path = paths[tried]
-            tried += 1
-            holds = path.holds([x[left] for x in arrays], theta)
-            if traced and not holds[0]:  # decided by the last bit: eager and compiled differ
+            path = known.pop(0) if known else None
+            traced = path is None
+            if path is None:
+                path = self._trace([x[left[0]] for x in arrays], paths, theta)
+            part = arrays if len(left) == rows else [x[left] for x in arrays]
+            holds = path.holds(part, theta)
+            if traced:  # else decided by the last bit, in which eager and compiled differ
                 holds[0] = True
             if holds.any():
                 found.append((path, left[holds]))
                 left = left[~holds]
-            traced = False
         return found
 
-    def _trace(self, row: list[np.ndarray], theta: Any) -> _Path:
+    # -- tracing
+    def _trace(self, row: list[np.ndarray], paths: list[_Path], theta: Any) -> _Path:
+        """The path that a row takes: a new one among `paths`, unless it is known."""
+        global _tracer
+        if _tracer == threading.get_ident():
+            raise TraceError(
+                "a compiled function is called inside another: call the plain function there"
+            )
         with _lock:
-            before = None
-            if theta is not None and self._parameters is not None:
-                before = [p.data for p in self._parameters]  # guards are decided at theta
-                for p, number in zip(self._parameters, np.asarray(theta).tolist(), strict=True):
-                    p.data = number
+            _tracer = threading.get_ident()
             try:
-                outputs, single, trace, leaves, described = self._run(row)
-                parameters = self._find_parameters(outputs, trace, leaves)
-                self._run_nudged(row, outputs, trace, leaves, parameters)
+                return self._traced(row, paths, theta)
             finally:
-                if before is not None:
-                    for p, number in zip(self._parameters or [], before, strict=True):
-                        p.data = number
-        return _Path(outputs, single, trace, leaves, described, parameters, self.dtype)
+                _tracer = None
 
-    def _run(self, row: list[np.ndarray]) -> tuple[Any, ...]:
-        leaves: list[Value] = []
-        arguments = [_as_values(x.tolist(), leaves) for x in row]
-        described = [(f"input {i}", x.shape) for i, x in enumerate(row)]
-        trace = _Trace()
-        with _watching(trace):
-            answer = self.function(*arguments)
-        single = isinstance(answer, Value)
-        outputs = [answer] if single else answer
-        if not isinstance(outputs, (list, tuple)) or not all(
-            isinstance(output, Value) for output in outputs
-        ):
-            raise TypeError(f"the function must return a Value or a list of Values, got {answer!r}")
-        return list(outputs), single, trace, leaves, described
-
-    def _find_parameters(
-        self, outputs: list[Value], trace: _Trace, leaves: list[Value]
-    ) -> list[Value]:
-        """The leaves that existed before the trace."""
-        new = {*trace.made, *leaves}
-        found = [
-            leaf
-            for leaf in topological_order(*outputs, *trace.guards)
-            if not leaf.parents and type(leaf) is not Constant and leaf not in new
-        ]
-        if not self._fixed:
-            known = self._parameters or []
-            new_ones = set(found) - set(known)
-            self._parameters = known + [leaf for leaf in found if leaf in new_ones]
-            if known and new_ones:
-                for paths in self._paths.values():
-                    for path in paths:
-                        path.build(self._parameters)
-        return self.parameters
-
-    def _run_nudged(
-        self,
-        row: list[np.ndarray],
-        outputs: list[Value],
-        trace: _Trace,
-        leaves: list[Value],
-        parameters: list[Value],
-    ) -> None:
-        """Run once more at slightly other numbers: the same graph and constants must come out."""
-        before = [p.data for p in parameters]
-        rng = np.random.default_rng(0)
-        try:
-            for size in (1e-3, 1e-6, 1e-9, 0.0):
-                nudges = 1.0 + size * rng.uniform(0.5, 1.0, len(parameters))
-                for p, number, nudge in zip(parameters, before, nudges.tolist(), strict=True):
-                    p.data = number * nudge
-                nudged = [x * (1.0 + size * rng.uniform(0.5, 1.0, x.shape)) for x in row]
-                whole = [np.array_equal(x, np.round(x)) for x in row]  # classes, indices
-                nudged = [x if w else y for x, y, w in zip(row, nudged, whole, strict=True)]
-                try:
-                    again, _, other, _, _ = self._run(nudged)
-                except IndexError:
-                    continue
-                if other.truths == trace.truths:
-                    break
-            else:
+    def _traced(self, row: list[np.ndarray], paths: list[_Path], theta: Any) -> _Path:
+        numbers: dict[Value, float] = {}
+        if theta is not None and self._parameters is not None:
+            numbers = _at(self._parameters, theta)  # what guards are decided at
+        randomness = _randomness(self.function)
+        trace = self._run(row, numbers)
+        parameters = self._with_new(trace)
+        if theta is not None and self._parameters is None:
+            numbers = _at(parameters, theta)
+            trace = self._run(row, numbers)
+            parameters += [leaf for leaf in self._with_new(trace) if leaf not in numbers]
+        if _randomness(self.function) != randomness:
+            raise TraceError("the function draws random numbers: they must come in as inputs")
+        trace.refuse_stale()
+        self._run_nudged(row, trace, parameters)
+        for known in paths:
+            if np.array_equal(known.truths, trace.truths):
+                return known
+            if (known.single, len(known.outputs)) != (trace.single, len(trace.outputs)):
                 raise TraceError(
-                    "two runs at the same numbers took different branches: what differs between "
-                    "them (a random number, a counter) must come in as an input"
+                    f"the function returns {_amount(known)} for some rows and {_amount(trace)} for "
+                    "others: return as many for all"
                 )
-        finally:
-            for p, number in zip(parameters, before, strict=True):
-                p.data = number
-        _compare(outputs, again, leaves, parameters)
+        if len(paths) >= MOST_PATHS:
+            raise TraceError(
+                f"the function takes more than {MOST_PATHS} different paths: write the choice with "
+                "where(condition, a, b) or maximum(a, b)"
+            )
+        if self._parameters is not None and len(parameters) > len(self._parameters):
+            for others in self._paths.values():
+                for path in others:
+                    path.build(parameters)
+        self._parameters = parameters
+        fed = set(parameters)
+        self._constants |= {p: p.data for p in trace.outside() if p not in fed}
+        self._names_read = _numbers_read(self.function)
+        path = _Path(trace, parameters, self.dtype)
+        paths.append(path)
+        return path
+
+    def _run(self, row: list[np.ndarray], numbers: dict[Value, float]) -> _Trace:
+        trace = _Trace(numbers)
+        trace.run(self.function, row)
+        return trace
+
+    def _with_new(self, trace: _Trace) -> list[Value]:
+        """The parameters, and after them those that this run is the first to use."""
+        known = list(self._parameters or [])
+        if self._fixed:
+            return known
+        before = set(known)
+        return known + [leaf for leaf in trace.outside() if leaf not in before]
+
+    def _run_nudged(self, row: list[np.ndarray], trace: _Trace, parameters: list[Value]) -> None:
+        """Run once more at slightly other numbers: the same graph and constants must come out."""
+        rng = np.random.default_rng(0)
+        for size in (1e-3, 1e-6, 1e-9, 0.0):
+            numbers = {}
+            for p, u in zip(parameters, rng.uniform(0.5, 1.0, len(parameters)), strict=True):
+                number = trace.numbers.get(p, p.data)
+                numbers[p] = number + size * float(u) * (number or size > 1e-6)  # off 0, at first
+            nudged = [x * (1.0 + size * rng.uniform(0.5, 1.0, x.shape)) for x in row]
+            # whole numbers may be classes or indices, which have nothing in between
+            nudged = [np.where(x == np.round(x), x, y) for x, y in zip(row, nudged, strict=True)]
+            try:
+                again = self._run(nudged, numbers)
+            except TraceError:
+                raise
+            except Exception:  # a branch that refuses the numbers
+                if not size:
+                    raise
+                continue
+            if again.truths == trace.truths:
+                return _compare(trace, again, parameters)
+        raise TraceError(f"two runs at the same numbers took different branches: {_RUN_TO_RUN}")
 
 
-def _as_values(nested: Any, leaves: list[Value]) -> Any:
-    if isinstance(nested, list):
-        return [_as_values(item, leaves) for item in nested]
-    leaves.append(Value(nested))
-    return leaves[-1]
+def _at(parameters: Sequence[Value], theta: Any) -> dict[Value, float]:
+    """The parameters with the numbers of an array. ValueError if there are not as many."""
+    numbers = np.asarray(theta, dtype=float)
+    if numbers.shape != (len(parameters),):
+        raise ValueError(
+            f"parameters has shape {numbers.shape}, but the program has {len(parameters)}"
+        )
+    return dict(zip(parameters, numbers.tolist(), strict=True))
 
 
-def _compare(
-    first: list[Value], second: list[Value], leaves: list[Value], parameters: list[Value]
-) -> None:
+def _names(function: Callable[..., Any], count: int) -> list[str]:
+    """What the function calls its first arguments, in its own words where they can be had."""
+    try:
+        found = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a function written in C
+        found = []
+    names = [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in found if p.kind is p.VAR_POSITIONAL), "input")
+    return (names + [f"{rest} {i}" for i in range(count - len(names))])[:count]
+
+
+def _amount(returned: Any) -> str:
+    return "a Value" if returned.single else f"a list of {len(returned.outputs)}"
+
+
+def _around(function: Callable[..., Any]) -> list[Any]:
+    """What a function finds by name in its closure and among globals."""
+    cells = getattr(function, "__closure__", None) or ()
+    names = getattr(getattr(function, "__code__", None), "co_names", ())
+    there = getattr(function, "__globals__", {})
+    held = []
+    for cell in cells:
+        with suppress(ValueError):  # not assigned yet
+            held.append(cell.cell_contents)
+    return held + [there[name] for name in names if name in there]
+
+
+def _numbers_read(function: Callable[..., Any]) -> list[Any]:
+    """The plain numbers and strings that a function finds by name."""
+    return [x for x in _around(function) if type(x) in (bool, int, float, str)]
+
+
+def _randomness(function: Callable[..., Any]) -> bytes:
+    """The state of the global generators of random numbers, and of those it finds by name."""
+    found = [x for x in _around(function) if isinstance(x, (random.Random, np.random.Generator))]
+    states = [x.getstate() if isinstance(x, random.Random) else x.bit_generator for x in found]
+    return pickle.dumps((random.getstate(), np.random.get_state(legacy=False), states))
+
+
+def _compare(first: _Trace, second: _Trace, parameters: list[Value]) -> None:
     """TraceError if two recordings differ in anything but the numbers of their leaves."""
-    fed = {*leaves, *parameters}
-    one, two = topological_order(*first), topological_order(*second)
+    fed = dict(zip(first.leaves, second.leaves, strict=True)) | {p: p for p in parameters}
+    taken = set(fed.values())
+    one, two = first.order(), second.order()
     position = {node: i for i, node in enumerate(one)}
     position_two = {node: i for i, node in enumerate(two)}
-    advice = "what changes from run to run (a random number, a counter) must come in as an input"
     for a, b in zip(one, two, strict=False):
         same = a.row is b.row and [position[p] for p in a.parents] == [
             position_two[p] for p in b.parents
         ]
         if not same:
             line = source_line(a) or source_line(b)
-            raise TraceError(f"two runs recorded different operations at {line}: {advice}")
-        constant = not a.parents and a not in fed
-        if constant and a.data != b.data and not (math.isnan(a.data) and math.isnan(b.data)):
-            users = [node for node in one if any(p is a for p in node.parents)]
-            line = next((source_line(node) for node in users if source_line(node)), "a result")
+            raise TraceError(f"two runs recorded different operations at {line}: {_RUN_TO_RUN}")
+        if a.parents:
+            if a is b and a in first.recorded:
+                raise TraceError(
+                    f"the result of {a.op!r} at {source_line(a)} was kept from one run to the "
+                    "next: compute it in each, or before the function is compiled"
+                )
+            continue
+        if a is b and a in first.made:
+            raise TraceError(
+                f"the function makes the leaf {a!r} once and keeps it: make it before the "
+                "function is compiled"
+            )
+        if fed.get(a, b) is not b or (a not in fed and b in taken):
+            line = _line_of_use(a, one)
+            raise TraceError(f"two runs used different leaves at {line}: {_RUN_TO_RUN}")
+        if a not in fed and a.data != b.data and not (math.isnan(a.data) and math.isnan(b.data)):
+            line = _line_of_use(a, one)
             raise TraceError(
                 f"the number {a.data} at {line} was {b.data} in a second run with nudged inputs: "
-                f"{advice}, and a number computed from a Value must stay a Value"
+                f"{_RUN_TO_RUN}, and a number computed from a Value must stay a Value"
             )
-    if len(one) != len(two):
-        raise TraceError(f"two runs recorded {len(one)} and {len(two)} nodes: {advice}")
+    ends, ends_two = [*first.outputs, *first.guards], [*second.outputs, *second.guards]
+    if len(one) != len(two) or [position[x] for x in ends] != [position_two[x] for x in ends_two]:
+        raise TraceError(
+            f"two runs recorded {len(one)} and {len(two)} nodes in different order: {_RUN_TO_RUN}"
+        )
+
+
+def _line_of_use(leaf: Value, order: list[Value]) -> str:
+    users = (node for node in order if any(p is leaf for p in node.parents))
+    return next((source_line(node) for node in users if source_line(node)), "a result")
