@@ -118,7 +118,7 @@ def test_the_source_reads_as_the_textbook():
     assert re.search(r"W2\.T|swapaxes|dW2", backward)
     assert "# dot: 7 scalar nodes, 7 x 1" in forward and "# tanh: 7 scalar nodes" in forward
     assert "# back through tanh" in backward
-    assert max(map(len, source.splitlines()[1:])) <= 100  # the first line imports
+    assert max(map(len, source.splitlines()[1:])) <= 110  # the first line imports
 
 
 @small
