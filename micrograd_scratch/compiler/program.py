@@ -564,12 +564,22 @@ def _names(program: Program) -> dict[int, str]:
         FIRST_INPUT + i << SHIFT: name  # of the input itself, for messages
         for i, (name, _) in enumerate(program.inputs)
     }
+    safe: dict[str, str] = {}  # label -> name: there are few labels and many parameters
     for position, p in enumerate(program.parameters):
         name = p.label.partition("[")[0]
-        if name.isidentifier() and name.isascii() and not _RESERVED.fullmatch(name):
-            taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (name, "d" + name))
-            names[(THETA << SHIFT) + position] = name + "_" if taken else name
+        if name not in safe:
+            safe[name] = _safe_name(name)
+        if safe[name]:
+            names[(THETA << SHIFT) + position] = safe[name]
     return names
+
+
+def _safe_name(label: str) -> str:
+    """The label as a variable that means nothing else in the source; "" if it cannot be one."""
+    if not (label.isidentifier() and label.isascii()) or _RESERVED.fullmatch(label):
+        return ""
+    taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (label, "d" + label))
+    return label + "_" if taken else label
 
 
 # what the source calls its own variables, or a gradient of one
