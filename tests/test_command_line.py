@@ -176,9 +176,10 @@ def test_digits_for_real():
     assert told["gradients"]["parameters"] == 1210 and told["gradients"]["batch_rows"] == 32
     assert told["training_rows"] + told["held_out_rows"] == 1797
     by_name = {(c["method"], c["executor"]): c for c in told["gradients"]["costs"]}
-    reverse = by_name["reverse mode", "Values"]
-    for key, cost in by_name.items():
-        if key != ("reverse mode", "Values"):  # a factor of 40 and more: no question of the load
+    for (method, executor), cost in by_name.items():
+        # on the same executor, or through Values: a factor of 40 and more, whatever the load
+        reverse = by_name.get(("reverse mode", executor), by_name["reverse mode", "Values"])
+        if method != "reverse mode":
             assert cost["seconds_per_gradient"] > 5 * reverse["seconds_per_gradient"]
 
 
