@@ -24,7 +24,9 @@ hypothesis.settings.register_profile(  # for the mutants: that it fails is enoug
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes minutes, and is left out; pytest -m slow runs it")
+    config.addinivalue_line(
+        "markers", "slow: takes minutes, and is left out; pytest -m slow runs it"
+    )
 
 
 @pytest.fixture
