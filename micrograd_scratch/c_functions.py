@@ -276,13 +276,13 @@ def recorded(function: Callable[..., Any], inputs: int, parameters: Sequence[Val
     """The program of a function of a list of Values. ValueError if it branches on a number."""
     traced = compile(lambda xs: function(xs), parameters=parameters)
     traced(np.full((1, inputs), 0.5))
-    ((path, *_),) = traced._paths.values()
-    if path.deciders:
+    program = traced.plain
+    if program is None:
         raise ValueError(
             f"{function!r} branches on a number, which a recorded graph does not hold: choose by "
             "where(condition, a, b) or maximum(a, b)"
         )
-    return path.program
+    return program
 
 
 def activation_of(layer: Layer) -> tuple[Any, Callable[[Any], Any], int]:
