@@ -37,13 +37,18 @@ LEAF = Operation("", float, lambda y: ())  # a leaf is computed from nothing
 _observe: Callable[[Value], Value] | None = None
 
 
-def record(row: Operation, parents: tuple[Value, ...], data: float) -> Value:
-    """The node that holds `data`, computed by `row` from `parents`."""
+def record(row: Operation, a: Value | None, b: Any, data: float) -> Value:
+    """The node that holds `data`, computed by `row` from a (b is None) or from a and b.
+
+    Of any other number of operands b is the tuple, and a is None. With a tuple in every node the
+    garbage collector has twice the objects to visit, and a training step takes twice as long.
+    """
     node = _new(Value)
     node.data = data
     node.grad = 0.0
     node.row = row
-    node.parents = parents
+    node._a = a
+    node._b = b
     node.label = ""
     return node if _observe is None else _observe(node)
 
@@ -54,7 +59,7 @@ def method(row: Operation) -> Callable[..., Any]:
     if row.arity == 1:
 
         def apply(self: Value) -> Value:
-            return record(row, (self,), float(number(self.data)))
+            return record(row, self, None, float(number(self.data)))
     else:
 
         def apply(self: Value, *others: Any) -> Value:  # type: ignore[misc]
@@ -72,13 +77,13 @@ def operator(row: Operation, value: Callable[..., float] | None = None) -> tuple
             other = as_operand(other)
             if other is NotImplemented:
                 return NotImplemented
-        return record(row, (self, other), number(self.data, other.data))
+        return record(row, self, other, number(self.data, other.data))
 
     def reflected(self: Value, other: Any) -> Value:
         other = as_operand(other)
         if other is NotImplemented:
             return NotImplemented
-        return record(row, (other, self), number(other.data, self.data))
+        return record(row, other, self, number(other.data, self.data))
 
     return _named(apply, row), _named(reflected, row)
 
@@ -117,7 +122,7 @@ def dots(weights: Iterable[Sequence[Value]], xs: Sequence[Value], biases: Iterab
         y = bias.data
         for w, number in zip(ws, numbers, strict=True):
             y += w.data * number
-        made.append(record(o.dot_of, (*ws, *xs, bias), y))
+        made.append(record(o.dot_of, None, (*ws, *xs, bias), y))
     return made
 
 
@@ -137,12 +142,13 @@ class Value:
     (5.0, 4.0)
     """
 
-    __slots__ = ("data", "grad", "row", "parents", "label", "__weakref__")
+    __slots__ = ("data", "grad", "row", "_a", "_b", "label", "__weakref__")
 
     data: float
     grad: float
     row: Operation
-    parents: tuple[Value, ...]
+    _a: Value | None  # the operands, in the form that `record` takes them
+    _b: Any
     label: str
 
     def __init__(self, data: Any, *nodes: Any, label: str = "", **micrograd: Any) -> None:
@@ -154,13 +160,21 @@ class Value:
         self.data = data if type(data) is float else as_float(data)
         self.grad = 0.0
         self.row = LEAF
-        self.parents = ()
+        self._a, self._b = None, ()
         self.label = label
 
     @property
     def op(self) -> str:
         """The name of the operation, "" for a leaf."""
         return self.row.name
+
+    @property
+    def parents(self) -> tuple[Value, ...]:
+        """The operands, in order; () of a leaf."""
+        a, b = self._a, self._b
+        if a is None:
+            return b
+        return (a,) if b is None else (a, b)
 
     _prev = property(lambda self: self.parents, doc="micrograd's name for `parents`.")
     _op = property(lambda self: self.row.name, doc="micrograd's name for `op`.")
@@ -261,7 +275,7 @@ class Value:
             data = row.value(*numbers)
         except (ArithmeticError, ValueError):
             data = row.number(*numbers)
-        return record(row, parents, float(data))
+        return record(row, *_form(parents), float(data))
 
     def __array_ufunc__(self, ufunc: Any, kind: str, *inputs: Any, **options: Any) -> Any:
         """NumPy's ufuncs: scalars are recorded, arrays of Values are taken element by element."""
@@ -360,10 +374,17 @@ def _box(value: Value) -> Any:
     return box
 
 
+def _form(parents: tuple[Value, ...]) -> tuple[Value | None, Any]:
+    """Operands in the form in which a node holds them: a and None, a and b, or None and all."""
+    if len(parents) == 2:
+        return parents
+    return (parents[0], None) if len(parents) == 1 else (None, parents)
+
+
 def _clone(node: Value, parents: tuple[Value, ...]) -> Value:
     twin = _new(type(node))
     twin.data, twin.grad, twin.label = node.data, node.grad, node.label
-    twin.row, twin.parents = node.row, parents
+    twin.row, (twin._a, twin._b) = node.row, _form(parents)
     return twin
 
 
@@ -385,21 +406,28 @@ def topological_order(*roots: Value, reached_only: bool = False) -> list[Value]:
     stack: list[Value | None] = list(reversed(roots))
     while stack:
         node = stack.pop()
-        if node is None:  # a mark: the parents of the node below it are all in order
+        if node is None:  # a mark: the operands of the node below it are all in order
             order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen and not (reached_only and type(node) is Constant):
             seen.add(node)
-            parents = node.parents
+            a, b = node._a, node._b
             if reached_only and node.row.selective:
-                parents = _dependencies(node)
-            if seen.issuperset(parents):  # a leaf, or a neuron after the first of its layer
-                order.append(node)
-            elif len(parents) == 2:
-                a, b = parents  # the first operand comes first; one tuple instead of three
-                stack += (node, None, b, a)
+                a, b = None, _dependencies(node)
+            if a is None:
+                if seen.issuperset(b):  # a leaf, or a neuron after the first of its layer
+                    order.append(node)
+                else:
+                    stack += (node, None)
+                    stack += b[::-1]
+            elif b is None or b in seen:
+                if a in seen:
+                    order.append(node)
+                else:
+                    stack += (node, None, a)
+            elif a in seen:
+                stack += (node, None, b)
             else:
-                stack += (node, None)
-                stack += parents[::-1]
+                stack += (node, None, b, a)  # the first operand comes first
     return order
 
 
@@ -414,39 +442,31 @@ def _backward(nodes: Sequence[Value]) -> None:
     """Pass every node's adjoint on to its parents, results first: parent += adjoint * partial."""
     dot = o.dot_of
     for node in reversed(nodes):
-        parents = node.parents
-        adjoint, row, arity = node.grad, node.row, len(parents)
+        adjoint, row, a, b = node.grad, node.row, node._a, node._b
         try:
-            if arity == 2:
-                a, b = parents
+            if a is None:
+                if row is dot:
+                    _pass_on_dot(adjoint, b)
+                    continue
+                parents, slopes = b, row.partials(node.data, *[p.data for p in b])
+            elif b is None:
+                (slope,) = row.partials(node.data, a.data)
+                if slope is not None and type(a) is not Constant:
+                    a.grad += adjoint * slope
+                continue
+            else:
                 slope_a, slope_b = row.partials(node.data, a.data, b.data)
                 if slope_a is not None and type(a) is not Constant:
                     a.grad += adjoint * slope_a
                 if slope_b is not None and type(b) is not Constant:
                     b.grad += adjoint * slope_b
                 continue
-            if arity == 1:
-                (x,) = parents
-                (slope,) = row.partials(node.data, x.data)
-                if slope is not None and type(x) is not Constant:
-                    x.grad += adjoint * slope
-                continue
-            if arity == 0:
-                continue
-            if row is dot:
-                _pass_on_dot(adjoint, parents)
-                continue
-            slopes = row.partials(node.data, *[p.data for p in parents])
         except (ArithmeticError, ValueError):  # raised before anything was added
+            parents = node.parents
             slopes = row.slopes(node.data, *[p.data for p in parents])
-        if row.selective:
-            for p, slope in zip(parents, slopes, strict=True):
-                if slope is not None and type(p) is not Constant:
-                    p.grad += adjoint * slope
-        else:
-            for p, slope in zip(parents, slopes, strict=True):
-                if type(p) is not Constant:
-                    p.grad += adjoint * slope
+        for p, slope in zip(parents, slopes, strict=True):
+            if slope is not None and type(p) is not Constant:
+                p.grad += adjoint * slope
 
 
 def _pass_on_dot(adjoint: float, parents: tuple[Value, ...]) -> None:

@@ -33,9 +33,9 @@ ENGINE = [
     ),
     (
         "many-operands-assign",
-        "                    p.grad += adjoint * slope\n\n",
-        "                    p.grad = adjoint * slope\n\n",
-        "The same Value can stand in a dot product twice.",
+        "p.grad += adjoint * slope\n\n",
+        "p.grad = adjoint * slope\n\n",
+        "Both branches of a where can be the same Value, or share one.",
     ),
     (
         "second-operand-drops-the-adjoint",
@@ -45,8 +45,8 @@ ENGINE = [
     ),
     (
         "many-operands-drop-the-adjoint",
-        "                    p.grad += adjoint * slope\n\n",
-        "                    p.grad += slope\n\n",
+        "p.grad += adjoint * slope\n\n",
+        "p.grad += slope\n\n",
         "Why are operations tested with an upstream gradient of 1.7?",
     ),
     (
@@ -62,10 +62,10 @@ ENGINE = [
         "Numbers are no unknowns: what does a Constant's .grad say afterwards?",
     ),
     (
-        "selected-operands-assign",
-        "if slope is not None and type(p) is not Constant:\n                    p.grad +=",
-        "if slope is not None and type(p) is not Constant:\n                    p.grad =",
-        "Both branches of a where can be the same Value, or share one.",
+        "weights-of-a-dot-assign",
+        "w.grad += adjoint * slope_w",
+        "w.grad = adjoint * slope_w",
+        "The same Value can stand in a dot product twice.",
     ),
     (
         "visits-constants-selected",
@@ -75,9 +75,9 @@ ENGINE = [
     ),
     (
         "visits-constants-among-many",
-        "if type(p) is not Constant:",
+        "if type(x) is not Constant:",
         "if True:",
-        "As before, with dot and where.",
+        "As before, with dot.",
     ),
     (
         "constants-are-values",
@@ -87,20 +87,20 @@ ENGINE = [
     ),
     (
         "order-forgotten",
-        "for node in reversed(nodes):\n        parents = node.parents",
-        "for node in nodes:\n        parents = node.parents",
+        "for node in reversed(nodes):\n        adjoint",
+        "for node in nodes:\n        adjoint",
         "An adjoint must be complete before it is passed on.",
     ),
     (
         "parents-after-children",
-        "stack += (node, None)",
-        "order.append(node)",
+        "stack += (node, None, b, a)",
+        "order.append(node)\n                stack += (b, a)",
         "In which order do shared nodes come?",
     ),
     (
         "one-parent-in-order-is-enough",
-        "if seen.issuperset(parents):",
-        "if not parents or parents[0] in seen:",
+        "stack += (node, None, b)",
+        "order.append(node)",
         "A shortcut must not skip the second operand's history.",
     ),
     (
@@ -111,8 +111,8 @@ ENGINE = [
     ),
     (
         "operands-reflected",
-        "return record(row, (other, self), number(other.data, self.data))",
-        "return record(row, (self, other), number(other.data, self.data))",
+        "return record(row, other, self, number(other.data, self.data))",
+        "return record(row, self, other, number(other.data, self.data))",
         "2 - x is not x - 2, and neither is its derivative.",
     ),
     (
@@ -147,7 +147,7 @@ ENGINE = [
     ),
     (
         "branch-not-taken-visited",
-        "parents = _dependencies(node)",
+        "a, b = None, _dependencies(node)",
         "pass",
         "0 * inf is nan.",
     ),
