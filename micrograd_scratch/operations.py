@@ -37,6 +37,7 @@ class Operation:
               and 0.0 * inf is nan)
     limit     the IEEE value where Python raises: a number, or a function of the arguments
     array     the value on NumPy arrays: a function, or the name of NumPy's (default: `name`)
+    textbook  the partials as books write them, where `partials` is longer to be exact everywhere
     domain    where tests sample arguments: (low, high), or one such pair per argument
     kinks     arguments at which there is no derivative, for tests to keep away from
     """
@@ -49,11 +50,13 @@ class Operation:
         *,
         limit: float | Callable[..., float] = nan,
         array: str | Callable[..., Any] | None = None,
+        textbook: Callable[..., tuple[Any, ...]] | None = None,
         domain: Domain = (-3.0, 3.0),
         kinks: tuple[float, ...] = (),
     ) -> None:
         self.name, self.value, self.partials, self.limit = name, value, partials, limit
         self.array, self.domain, self.kinks = array or name, domain, kinks
+        self.textbook = textbook or partials
         code = partials.__code__
         self.arity: int | None = None if code.co_flags & 4 else code.co_argcount - 1  # 4: *xs
         self.__module__ = sys._getframe(1).f_globals["__name__"]  # where pickle looks for it
@@ -339,12 +342,13 @@ detach         = operation("detach", float,        lambda y, x: (None,),        
 
 exp            = operation("exp",  math.exp,       lambda y, x: (y,),        limit=inf)
 log            = operation("log",  math.log,       lambda y, x: (where(x < 0, nan, 1.0 / x),),
-                           limit=lambda x: -inf if x == 0 else nan, domain=(0.1, 5))
+                           textbook=lambda y, x: (1.0 / x,), limit=lambda x: -inf if x == 0 else nan, domain=(0.1, 5))
 sqrt           = operation("sqrt", math.sqrt,      lambda y, x: (0.5 / y,),  domain=(0.1, 5))
 sin            = operation("sin",  math.sin,       lambda y, x: (cos(x),))
 cos            = operation("cos",  math.cos,       lambda y, x: (-sin(x),))
-tanh           = operation("tanh", math.tanh,      _tanh_partials)
-sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        array=_sigmoid_array)
+tanh           = operation("tanh", math.tanh,      _tanh_partials, textbook=lambda y, x: (1.0 - y * y,))
+sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        array=_sigmoid_array,
+                           textbook=lambda y, x: (y * (1.0 - y),))
 relu           = operation("relu", lambda x: 0.0 if x <= 0 else x, lambda y, x: (x > 0,), kinks=(0,),
                            array=lambda x: maximum_of_two(x, 0.0))
 sign           = operation("sign", lambda x: 1.0 if x > 0 else -1.0 if x < 0 else x, lambda y, x: (None,), kinks=(0,))

@@ -28,6 +28,7 @@ from .record import Graph
 from .schedule import schedule
 from .source import source_of
 from .stages import Stages, show, stages
+from .textbook import Textbook
 
 MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
 # Microseconds for a step of arrays, and for an operand in lines of Python, forward and backward:
@@ -196,6 +197,20 @@ class Program:
         """The source that runs: NumPy with every view bound beforehand, or lines of Python."""
         arrays = not self._as_scalars(1)
         return self._compiled(False).source if arrays else self._scalars(False).source
+
+    @property
+    def textbook(self) -> Textbook:
+        """The same steps as a textbook writes them: z1 = W1 @ x + b1[:, None] and so on.
+
+        It prints as source; called with (theta, X, Y), it runs. See textbook.py.
+        """
+        if not self.single:
+            raise ValueError("a textbook's gradient is that of a single output: compile one")
+        inputs = [
+            (_safe_name(name) or f"x{i}", math.prod(shape))
+            for i, (name, shape) in enumerate(self.inputs)
+        ]
+        return Textbook(self._compiled(False).layout, _names(self), inputs)
 
     @property
     def stages(self) -> Stages:

@@ -21,8 +21,8 @@ def strided(
     )
 
 
-def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
-    """Functions of arrays y, *xs: a row's partial by one argument, 0 where None; and where not."""
+def slope_and_existence(row: Operation, position: int) -> tuple[Any, Any]:
+    """Functions of floats y, *xs: a row's partial by one argument, 0 where None; and where not."""
 
     def slope(y: float, *xs: float) -> float:
         found = row.slopes(y, *xs)[position]
@@ -31,9 +31,16 @@ def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
     def exists(y: float, *xs: float) -> bool:
         return row.slopes(y, *xs)[position] is not None
 
+    return slope, exists
+
+
+def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
+    """The same on arrays."""
+
     def by_element(function: Any) -> Any:
         return lambda *xs: np.frompyfunc(function, len(xs), 1)(*xs).astype(float)
 
+    slope, exists = slope_and_existence(row, position)
     return by_element(slope), by_element(exists)
 
 

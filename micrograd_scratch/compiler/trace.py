@@ -37,6 +37,7 @@ from ..engine import (
 from .program import Program
 from .record import record
 from .stages import Stages
+from .textbook import Textbook
 
 MOST_PATHS = 200  # different outcomes of the guards, before giving up
 
@@ -340,6 +341,11 @@ class TracedProgram:
     def source(self) -> str:
         """The sources of all paths taken so far."""
         return "\n\n".join(program.source for program in self.programs)
+
+    @property
+    def textbook(self) -> Textbook:
+        """As a textbook writes it. Of a function with branches, that of the first one taken."""
+        return self.programs[0].textbook
 
     @property
     def stages(self) -> Stages:

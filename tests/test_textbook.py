@@ -1,0 +1,118 @@
+"""The textbook form of programs: it runs, agrees with the scalar graph, and reads like a book."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from engines import assert_agree, eager
+from recorded_models import MODELS
+
+import micrograd_scratch as mg
+from micrograd_scratch import MLP, Value, exp, losses, operation, relu, total
+
+GUARDED = ("guarded", "irregular")  # a branch not taken is not finite: a book multiplies it by 0
+LONG = 600  # steps: a chain has one line for each node, and nobody reads it
+
+
+def statements(program):
+    """The lines, without comments."""
+    lines = str(program.textbook).splitlines()
+    return [line.partition("#")[0].strip() for line in lines if line.partition("#")[0].strip()]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in GUARDED])
+def test_it_gives_the_numbers_of_the_scalar_graph(name):
+    model = MODELS[name]()
+    model.outputs = model.results[0]
+    program = model.compile()
+    if len(program._groups()[1]) > LONG:
+        pytest.skip("a chain")
+    arrays = model.feed(np.random.default_rng(3), 4)
+    expected = eager(model, arrays)
+    mean, gradient = program.textbook([p.data for p in model.leaves], *arrays)
+    assert_agree(mean, expected.mean, what="mean")
+    assert_agree(gradient, expected.gradient, what="gradient")
+
+
+def network(activation="sigmoid"):
+    model = MLP(3, [4, 2], activation=activation)
+    x, t = [Value(0.0, label=f"x{i}") for i in range(3)], [Value(0.0) for _ in range(2)]
+    loss = losses.squared_error(model(x), t)
+    return mg.compile(loss, inputs=[x, t], parameters=model.parameters())
+
+
+def test_a_network_reads_like_a_book():
+    found = statements(network())
+    for line in (
+        "W1 = theta[0:16].reshape(4, 4)[:, :3]",
+        "b1 = theta[3:16:4]",
+        "z1 = W1 @ x0 + b1[:, None]",
+        "a1 = sigmoid(z1)",
+        "z2 = W2 @ a1 + b2[:, None]",
+        "da1 = W2.T @ dz2",
+        "dz1 = da1 * (a1 * (1.0 - a1))",
+        "dW1 = dz1 @ x0.T",
+        "db1 = dz1.sum(1)",
+        "g[3:16:4] += db1",
+    ):
+        assert line in found
+
+
+def test_it_is_a_program_of_its_own(tmp_path):
+    program = network("relu")
+    theta, X, T = np.linspace(-1, 1, 26), np.ones((5, 3)), np.zeros((5, 2))
+    expected, gradient = program.value_and_grad(X, T, parameters=theta)
+    (tmp_path / "book.py").write_text(str(program.textbook))
+    script = (
+        "import numpy as np, book; "
+        "mean, g = book.value_and_grad(np.linspace(-1, 1, 26), np.ones((5, 3)), np.zeros((5, 2))); "
+        "print(*[float(x) for x in (mean, *g)])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, env={"PYTHONPATH": f"{tmp_path}:{_ROOT}"},
+    )  # fmt: skip
+    numbers = [float(word) for word in ran.stdout.split()]
+    np.testing.assert_allclose(numbers, [expected, *gradient], rtol=1e-13)
+
+
+def test_a_shared_value_collects_its_derivatives():
+    a, b = Value(2.0, label="a"), Value(3.0, label="b")
+    program = mg.compile(a * b + exp(a), parameters=[a, b])
+    mean, gradient = program.textbook([2.0, 3.0])
+    assert mean == pytest.approx(6 + np.exp(2)) and gradient == pytest.approx([3 + np.exp(2), 2])
+
+
+def test_operations_of_your_own_and_rules_that_branch():
+    cube = operation("cube", lambda x: x**3, lambda y, x: (3.0 * x * x,))
+    bent = operation("bent", lambda x: max(x, 0.5 * x), lambda y, x: (1.0 if x > 0 else 0.5,))
+    xs = [Value(0.1 * i - 0.45) for i in range(10)]
+    program = mg.compile(total([cube(x) * bent(x) for x in xs]), parameters=xs)
+    theta = np.array([x.data for x in xs])
+    mean, gradient = program.textbook(theta)
+    slope = np.where(theta > 0, 1.0, 0.5)
+    assert mean == pytest.approx(np.sum(theta**3 * slope * theta))
+    assert gradient == pytest.approx(4 * theta**3 * slope)
+
+
+def test_labels_cannot_speak():
+    x = [Value(1.0, label="__import__('os')"), Value(2.0, label="exp")]
+    program = mg.compile(relu(x[0] * x[1]), inputs=[x[1]], parameters=[x[0]])
+    assert "import os" not in str(program.textbook) and "__import__" not in str(program.textbook)
+    assert program.textbook([3.0], [2.0]) == (6.0, [2.0])
+
+
+def test_of_a_function():
+    program = mg.compile(lambda x: x[0] * 2.0 + x[1])
+    program(np.ones((3, 2)))
+    mean, gradient = program.textbook(np.empty(0), np.ones((3, 2)))
+    assert mean == 3.0 and len(gradient) == 0
+
+
+def test_several_outputs_are_refused():
+    with pytest.raises(ValueError, match="single output"):
+        print(MODELS["several_outputs"]().compile().textbook)
+
+
+_ROOT = mg.__path__[0].rpartition("/")[0]
