@@ -204,7 +204,7 @@ class _Layouter:
                 return Operand(cells.shape, cells=cells, literal=numbers, dead=dead)
         else:
             space, offset, strides = regular
-            cells = (space << SHIFT) + offset + _steps(cells.shape, strides)
+            cells = (space << SHIFT) + offset + grid_steps(cells.shape, strides)
         return Operand(cells.shape, cells=cells, regular=regular, dead=dead)
 
     # -- forms
@@ -387,7 +387,7 @@ def _by_row(cells: np.ndarray) -> bool:
     return bool(np.any((spaces == ROWS) | (spaces >= FIRST_INPUT)))
 
 
-def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+def grid_steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     """sum_j strides[j] * index_j over a grid."""
     steps = np.zeros(shape, dtype=int)
     for axis, stride in enumerate(strides):
@@ -413,7 +413,7 @@ def _regular(cells: np.ndarray, sizes: Sequence[int]) -> tuple[int, int, tuple[i
         strides.append(int(cells[tuple(high)][at] - cells[tuple(low)][at]))
     at = np.unravel_index(np.argmax(live), live.shape)
     offset = int(cells[at]) - sum(int(i) * s for i, s in zip(at, strides, strict=True))
-    expected = offset + _steps(cells.shape, tuple(strides))
+    expected = offset + grid_steps(cells.shape, tuple(strides))
     if not np.all((expected == cells) | ~live):
         return None
     space = int(cells[at]) >> SHIFT

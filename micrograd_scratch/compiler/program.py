@@ -495,7 +495,8 @@ class _Compiled:
         self.source = source_of(self.code)
         self.data = fused.data
         self.doubtful = self.layout.padded or self.code.conditional
-        self.most_rows = max(1, MOST_CELLS // (2 * self.layout.sizes[ROWS]))
+        cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]
+        self.most_rows = max(1, MOST_CELLS // cells)
         self.output = int(self.layout.outputs[0])
         self.unwritten = self.code.unwritten if len(self.code.unwritten) else None
         self.namespace: dict[str, Any] = {
@@ -516,9 +517,9 @@ class _State:
 
     def __init__(self, compiled: _Compiled, rows: int, dtype: np.dtype[Any]) -> None:
         self.compiled, self.rows, self.dtype = compiled, rows, dtype
-        sizes = compiled.layout.sizes
-        self.u, self.gu = (np.zeros(sizes[FREE], dtype) for _ in range(2))
-        self.v, self.gv = (np.zeros((sizes[ROWS], rows), dtype) for _ in range(2))
+        sizes, gradient_sizes = compiled.layout.sizes, compiled.code.gradient_sizes
+        self.u, self.gu = np.zeros(sizes[FREE], dtype), np.zeros(gradient_sizes[FREE], dtype)
+        self.v, self.gv = (np.zeros((s[ROWS], rows), dtype) for s in (sizes, gradient_sizes))
         for cell, number in enumerate(RESERVED):
             self.u[cell] = self.v[cell] = number
         self.functions = compiled.namespace
