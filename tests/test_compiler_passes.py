@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from recorded_models import MODELS, matrix, vector
 
 import micrograd_scratch as mg
-from micrograd_scratch import Value, dot, exp, relu, sigmoid, sin, tanh, total
+from micrograd_scratch import Value, dot, exp, maximum, relu, sigmoid, sin, tanh, total
 from micrograd_scratch.compiler import interpret
+from micrograd_scratch.compiler.arrivals import Arrivals, by_count
 from micrograd_scratch.compiler.factor import (
     FIRST_INPUT,
     FREE,
@@ -476,3 +477,29 @@ def collapse(model):
 )
 def test_graphs_collapse_into_few_steps(name, most):
     assert collapse(MODELS[name]()) <= most
+
+
+# ---------------------------------------------------------------- arrivals
+def test_a_block_fetches_all_that_was_sent_to_it_and_nothing_else():
+    arrivals = Arrivals({ROWS: np.array([0, 10, 20])})
+    arrivals.send(ROWS, np.array([21, 12, 13, 3]), ROWS, np.array([100, 101, 102, 103]))
+    arrivals.send(ROWS, np.array([12, 19]), ROWS, np.array([104, 105]))
+    arrivals.send(ROWS, np.array([12]), FREE, np.array([7]))
+    cells, at = arrivals.fetch(ROWS, 10, ROWS)
+    assert cells.tolist() == [12, 12, 13, 19] and at.tolist() == [101, 104, 102, 105]
+    assert [pair[0].tolist() for pair in by_count(cells, at)] == [[13, 19], [12]]
+    assert [pair[1].tolist() for pair in by_count(cells, at)] == [[[102, 105]], [[101], [104]]]
+    assert not len(arrivals.fetch(ROWS, 10, ROWS)[0])  # once is enough
+    assert arrivals.fetch(ROWS, 15, FREE)[1].tolist() == [7]
+    assert arrivals.fetch(ROWS, 0, ROWS)[0].tolist() == [3]
+
+
+def test_members_of_an_irregular_group_that_are_used_equally_often_lie_side_by_side():
+    x = [Value(0.1 * i) for i in range(40)]
+    pairs = [(0, 25), (17, 3), (4, 38), (12, 12), (26, 1), (37, 0)]
+    products = [x[a] * x[b] for a, b in pairs]
+    twice = [tanh(products[k]) for k in (0, 3, 5)]
+    graph = fuse(recorded(maximum(*products, *twice), x))
+    layout = lay_out(graph, schedule(graph), 0, [40])
+    [step] = [step for step in layout.steps if step.row.name == "*"]
+    assert graph.uses()[step.nodes].tolist() == [2, 2, 2, 1, 1, 1]

@@ -764,7 +764,7 @@ class Code:
                 self.deliver(space, cells, ROWS, at, "add.reduce({0}, 0, None, {out})")
             else:  # what all rows share gets the sum over rows
                 terms = self.temporary(at.shape, True)
-                self.fetched(ROWS, at, terms)
+                self.fetch(ROWS, at, terms)
                 sums, _, lie = self.spare(cells.shape, False)
                 self.emit("add.reduce({0}, (0, -1), None, {out})", [terms], sums)
                 self.arrivals.send(space, cells, FREE, lie)
@@ -784,30 +784,29 @@ class Code:
         if not fresh:
             self.fill((space << SHIFT) + cells)
         self.written[space][cells] = True
+        single = at.ndim == 2 and len(at) == 1
+        at = at[0] if single else at
         together = int(cells[-1] - cells[0]) + 1 == len(cells)
-        block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
         by_row = space == ROWS or space >= FIRST_INPUT
-        into = self.view(block, gradient=True) if together else None
-        out = into if into is not None and fresh else self.temporary(cells.shape, by_row)
-        if len(at) == 1 and at.ndim == 2:
-            self.fetched(source, at[0], out)
-        else:
-            terms = self.temporary(at.shape, by_row)
-            self.fetched(source, at, terms)
+        if together:
+            block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
+            into = self.view(block, gradient=True)
+        out = into if together and fresh else self.temporary(cells.shape, by_row)
+        terms = out if single else self.temporary(at.shape, by_row)
+        self.fetch(source, at, terms)
+        if not single:
             self.emit(total, [terms], out)
-        if into is None:
-            whole = self.whole(space, gradient=True)
-            index = self.constant(cells, "index")
+        if not together:
+            whole, index = self.whole(space, gradient=True), self.constant(cells, "index")
             self.emit(f"{{0}}[{index}] {'=' if fresh else '+='} {{1}}", [whole, out], whole)
         elif not fresh:
             self.emit("add({0}, {1}, {out})", [into, out], into)
 
-    def fetched(self, source: int, at: np.ndarray, out: Array) -> Array:
+    def fetch(self, source: int, at: np.ndarray, out: Array) -> Array:
         """The terms at these cells of a space, gathered."""
         buffer = Array(self, (), source == ROWS, name="gv" if source == ROWS else "gu")
-        return self.emit(
-            f"take({{0}}, {self.constant(at, 'index')}, 0, {{out}}, 'clip')", [buffer], out
-        )
+        index = self.constant(at, "index")
+        return self.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
 
 
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "rows", "dtype", "outer"}

@@ -109,6 +109,7 @@ class _Layouter:
         self.layout.sizes[THETA] = parameters
         self.layout.sizes += inputs
         self.by_row = depends_on_inputs(graph)
+        self.uses = graph.uses()
         self.cell = np.full(len(graph), HOLE)
         nodes = graph.kind == PARAMETER
         self.cell[nodes] = (THETA << SHIFT) + graph.slot[nodes]
@@ -212,7 +213,14 @@ class _Layouter:
         """Elementwise: the members take the grid of the operand that varies most."""
         position, shape = self.grid(operands)
         if len(shape) == 1 and len(position) == shape[0]:
-            shape = self.split(operands[np.argsort(position)])
+            order = np.argsort(position)
+            shape = self.split(operands[order])
+            if len(shape) == 1 and not any(
+                _is_constant(cells) or _regular(cells[order], self.layout.sizes)
+                for cells in operands.T
+            ):  # nothing to keep in order: what is used equally often, side by side
+                order = order[np.argsort(-self.uses[nodes[order]], kind="stable")]
+                position[order] = np.arange(len(order))
         grid = np.full(int(np.prod(shape)), -1)
         grid[position] = nodes
         arranged = []

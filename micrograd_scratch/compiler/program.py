@@ -30,7 +30,7 @@ from .source import source_of
 from .stages import Stages, show, stages
 from .textbook import Textbook
 
-MOST_CELLS = 4_000_000  # rows are run in pieces, so that the buffers stay below 32 MB
+MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
 # Microseconds for a step of arrays, and for an operand in lines of Python, forward and backward:
 # which of the two runs a program.
 STEP, LINE = 3.0, 0.06
@@ -367,8 +367,7 @@ class Program:
 
     def _pieces(self, rows: int) -> list[tuple[int, int]]:
         most = self._compiled(False).most_rows
-        if rows <= most:
-            return [(0, rows)]
+        most = -(-rows // -(-rows // most))  # pieces of equal length
         return [(start, min(start + most, rows)) for start in range(0, rows, most)]
 
     def _look_for_anomalies(
