@@ -102,8 +102,15 @@ class Instruction:
 class Code:
     """All instructions of a program, and the views, literals and functions that they name."""
 
-    def __init__(self, layout: Layout, names: dict[int, str], wrt_inputs: bool = False) -> None:
-        self.layout, self.names, self.wrt_inputs = layout, names, wrt_inputs
+    def __init__(
+        self,
+        layout: Layout,
+        names: dict[int, str],
+        wrt_inputs: bool = False,
+        backward: bool = True,
+    ) -> None:
+        self.layout, self.names = layout, names
+        self.wrt_parameters, self.wrt_inputs = backward, backward and wrt_inputs
         self.lines: list[Instruction] = []
         self.gradient_sizes = list(layout.sizes)  # with what waits to be added up
         self.known: dict[Any, Any] = {}  # (row, operands) -> its answer, within one step
@@ -130,7 +137,7 @@ class Code:
         layout = self.layout
         self.written = [np.zeros(size, dtype=bool) for size in layout.sizes]
         self.needed = [np.zeros(size, dtype=bool) for size in layout.sizes]
-        self.needed[THETA][:] = True
+        self.needed[THETA][:] = self.wrt_parameters
         for space in range(FIRST_INPUT, len(layout.sizes)):
             self.needed[space][:] = self.wrt_inputs
         for step in layout.steps:

@@ -42,10 +42,13 @@ def adjoints(graph: Graph, numbers: list[float], output: int) -> list[float | No
 
 
 def tangents(graph: Graph, numbers: list[float], theta: Any, x: Any) -> list[float | None]:
-    """The derivative of every node along a direction of parameters and inputs (forward mode)."""
+    """The derivative of every node along a direction of parameters and inputs (forward mode).
+
+    theta or x may be None: there is no dependence on them.
+    """
     tangent: list[float | None] = [None] * len(graph)
     for kind, values in ((PARAMETER, theta), (INPUT, x)):
-        for node in np.flatnonzero(graph.kind == kind).tolist():
+        for node in np.flatnonzero(graph.kind == kind).tolist() if values is not None else ():
             tangent[node] = float(values[graph.slot[node]])
     for node, row, operands in _computed(graph):
         slopes = row.slopes(numbers[node], *[numbers[p] for p in operands])

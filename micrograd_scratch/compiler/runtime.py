@@ -21,7 +21,7 @@ def strided(
     )
 
 
-def slope_and_existence(row: Operation, position: int) -> tuple[Any, Any]:
+def slope_of(row: Operation, position: int) -> tuple[Any, Any]:
     """Functions of floats y, *xs: a row's partial by one argument, 0 where None; and where not."""
 
     def slope(y: float, *xs: float) -> float:
@@ -40,7 +40,7 @@ def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
     def by_element(function: Any) -> Any:
         return lambda *xs: np.frompyfunc(function, len(xs), 1)(*xs).astype(float)
 
-    slope, exists = slope_and_existence(row, position)
+    slope, exists = slope_of(row, position)
     return by_element(slope), by_element(exists)
 
 

@@ -510,7 +510,7 @@ class Textbook:
         for position in range(len(xs)):
             slope, exists = (
                 Name(self, f"{self.constant('slope', np.vectorize(f, [float]))}({arguments})")
-                for f in runtime.slope_and_existence(row, position)
+                for f in runtime.slope_of(row, position)
             )
             slopes.append(Conditional(exists != 0, slope))
         return slopes
