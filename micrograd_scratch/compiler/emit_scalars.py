@@ -1,9 +1,14 @@
 """Emit scalars: a graph with little in common among its nodes becomes plain Python arithmetic.
 
 An array call costs half a microsecond before it computes anything, a line of Python about 30 ns.
-So a small expression, a long chain and an irregular graph run as straight lines on floats, a node
-each, with the chain rule written out. Functions are kept to LINES nodes, since CPython compiles
-long ones slowly; what passes from one to the next lies in lists.
+So a small expression, a long chain and an irregular graph run as lines on floats, with the chain
+rule written out: straight, or as a loop where the chain repeats (loops.py). CPython compiles long
+functions slowly, so each is kept to LINES nodes: a generator, whose local variables stay alive
+between its forward half and its backward half. What passes between functions lies in lists.
+
+    v3 = p0 * v2       a number, of node 3; d3 is its adjoint, r3 whether it was reached
+    w2 = v8            ... of node 2 as the turn before left it; in backward e2, q2
+    v[3], d[3], r[3]   ... where another function, or another turn of a loop, reads it
 
 The lines raise where Python's floats do: the caller then runs the graph node by node
 (interpret.py).
@@ -11,8 +16,12 @@ The lines raise where Python's floats do: the caller then runs the graph node by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,25 +45,46 @@ from ..operations import (
     total_of,
     where,
 )
+from .loops import Stretch, stretches
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
-LINES = 1000
+LINES = 300  # nodes in a function
 TERMS = 50  # of a sum, in one line
-_INFIX = {add, subtract, multiply, divide, less, less_equal, greater, greater_equal, equal}
-_INFIX |= {not_equal}
+SIZE = 12  # operations in one expression
+UNPACKED = 64  # parameters, or inputs, that are all variables
+# How tightly an operator binds; a name or a call is 3, a conditional expression -1.
+_LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
+_LEVELS |= dict.fromkeys((less, less_equal, greater, greater_equal, equal, not_equal), 0)
+_NO, _MAYBE, _SURELY = range(3)  # whether backward reaches a node
 
 
 class Number(Symbol):
     """A float in the program: an operation on it is text, a function call a line of its own."""
 
-    __slots__ = ("writer",)
+    __slots__ = ("writer", "level", "size")
 
-    def __init__(self, writer: _Writer, text: str) -> None:
+    def __init__(self, writer: _Writer, text: str, level: int = 3, size: int = 0) -> None:
         super().__init__(text)
-        self.writer = writer
+        self.writer, self.level, self.size = writer, level, size
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.writer.apply(row, xs)
+
+
+class Place(NamedTuple):
+    """Where a node's number stands, as seen from where it is read; "" for what is not wanted.
+
+    at       the place in the lists, where other functions or turns read it and add to its adjoint
+    outside  of the loop that is being written
+    once     whether the adjoint is a single term
+    """
+
+    value: str
+    adjoint: str = ""
+    reached: str = ""
+    at: str = ""
+    outside: bool = False
+    once: bool = False
 
 
 def scalar_source(
@@ -64,135 +94,470 @@ def scalar_source(
     wrt_inputs: bool = False,
     input_names: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
-    """Source of `forward(p, x)` and `run(p, x)`, and the functions that it calls, by name.
+    """Source of `forward(p, x)` and `run(p, x)`, and what it uses, by name.
 
     p and x are sequences of so many parameters and inputs. forward gives the outputs as a tuple;
     run gives output 0, and its gradient as a list: by the parameters, or the inputs, whose names
     (one per input cell) stand in messages.
     """
-    return _Writer(graph, wrt_inputs, input_names).source({PARAMETER: parameters, INPUT: inputs})
+    sizes = {PARAMETER: parameters, INPUT: inputs}
+    return _Writer(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, wrt_inputs: bool, input_names: Sequence[str]) -> None:
-        self.graph, self.wrt = graph, INPUT if wrt_inputs else PARAMETER
-        self.kind, self.slot = graph.kind.tolist(), graph.slot.tolist()
-        self.start, self.operands = graph.start.tolist(), graph.operands.tolist()
-        self.nodes = np.flatnonzero(graph.kind == COMPUTED).tolist()
-        self.rank = {node: i for i, node in enumerate(self.nodes)}
-        self.single = len(self.nodes) <= LINES
+    def __init__(
+        self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]
+    ) -> None:
+        self.graph, self.wrt, self.sizes, self.input_names = graph, wrt, sizes, input_names
+        self.names: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
         self.functions: dict[tuple[Operation, str], str] = {}
-        self.index_names = {self.element("x", i): name for i, name in enumerate(input_names)}
-        self.needed: set[int] = set()  # ranks of the numbers that rules and results read
-        self.wanted = self.find_wanted()
+        self.tables: dict[bytes, str] = {}
+        self.kind, self.slot = graph.kind.tolist(), graph.slot.tolist()
+        self.wanted, self.reached = _dependence(graph, wrt)
+        self.stretches = stretches(graph, self.wanted, self.reached)
 
-    def find_wanted(self) -> list[bool]:
-        """Whether a node depends on what gradients are taken by."""
-        wanted = [kind == self.wrt for kind in self.kind]
-        for node in self.nodes:
-            wanted[node] = any(wanted[p] for p in self.operands_of(node))
-        return wanted
+        # from here on a computed node is known by its rank among these
+        nodes = np.flatnonzero(graph.kind == COMPUTED)
+        self.count = len(nodes)
+        rank = np.full(len(graph), -1)
+        rank[nodes] = np.arange(self.count)
+        self.nodes, self.rank = nodes.tolist(), rank.tolist()
+        self.start = np.append(graph.start[nodes], len(graph.operands))
+        self.first_operand, self.operands = self.start.tolist(), graph.operands.tolist()
+        self.ranks = rank[graph.operands]  # (m,) of the operands, -1 for leaves
+        self.root = int(graph.outputs[0])
+        owner = np.repeat(np.arange(self.count), np.diff(self.start))
+        user = np.full(self.count, -1)
+        user[self.ranks[self.ranks >= 0]] = owner[self.ranks >= 0]
+        self.user = user.tolist()
+        self.rows = [graph.rows[op] for op in graph.op[nodes].tolist()]
+        self.uses = graph.uses()[nodes].tolist()
 
-    def operands_of(self, node: int) -> list[int]:
-        return self.operands[self.start[node] : self.start[node + 1]]
+        self.parts = list(_parts(self.stretches, LINES))
+        self.single = len(self.parts) <= 1
+        self.find_homes()
+        self.find_listed()
+
+    # -- where numbers stand
+    def find_homes(self) -> None:
+        """The loops' carried numbers, and the rank that stands for each node in lists."""
+        self.home = np.arange(self.count)  # of a node in a loop: the same node in the first turn
+        self.is_inside = np.zeros(self.count, dtype=bool)  # of a loop, and read through lists only
+        self.carried: dict[Stretch, list[int]] = {}
+        for loop in self.stretches:
+            first, stop, length = loop
+            if loop.turns == 1:
+                continue
+            used, later = self.turns_of(loop, 2)
+            moves = (later - used == length) & (used < first) & (used >= first - length)
+            self.carried[loop] = np.unique(used[moves]).tolist()
+            self.home[first:stop] = first + np.arange(stop - first) % length
+            self.is_inside[first:stop] = True
+            last = np.array(self.carried[loop], dtype=int) + (stop - first)
+            self.home[last], self.is_inside[last] = last, False  # still in its variable afterwards
+        self.inside: list[bool] = self.is_inside.tolist()
+
+    def turns_of(self, loop: Stretch, turns: int) -> np.ndarray:
+        """(turns, operands of a turn) the ranks of the operands, -1 for leaves."""
+        a, b = self.start[loop.start], self.start[loop.start + loop.length]
+        return self.ranks[a : a + (b - a) * turns].reshape(turns, b - a)
+
+    def find_listed(self) -> None:
+        """Which numbers pass through lists; and which of them are read there by a loop's turn."""
+        self.is_listed = np.zeros(self.count, dtype=bool)
+        self.read_in_turns = np.zeros(self.count, dtype=bool)
+        for part in self.parts:
+            for stretch in part:
+                if stretch.turns == 1:
+                    used = self.turns_of(stretch, 1)[0]
+                else:
+                    every = self.turns_of(stretch, stretch.turns)
+                    step = every[1] - every[0]
+                    kept = step == 0
+                    far = (step != stretch.length) | (every[0] < stretch.start - stretch.length)
+                    read = every[:, far & ~kept & (every[0] >= 0)].reshape(-1)
+                    self.read_in_turns[self.home[read]] = True
+                    used = np.append(every[0][kept], self.carried[stretch]).astype(int)
+                self.list_from(part[0].start, used[used >= 0])
+        outputs = np.array([self.rank[node] for node in self.graph.outputs.tolist()])
+        self.list_from(0 if self.single else self.count, outputs[outputs >= 0])
+        self.listed: list[bool] = (self.is_listed | self.read_in_turns).tolist()
+        self.in_turns: list[bool] = self.read_in_turns.tolist()
+
+    def list_from(self, first: int, used: np.ndarray) -> None:
+        """A function that begins with node `first` reads these nodes."""
+        elsewhere = used[(used < first) | self.is_inside[used]]
+        self.is_listed[self.home[elsewhere]] = True
+
+    def leaf(self, node: int) -> Place:
+        """A parameter or an input."""
+        kind, slot = self.kind[node], self.slot[node]
+        name = "p" if kind == PARAMETER else "x"
+        wanted = kind == self.wrt
+        if self.sizes[kind] > UNPACKED and self.read[node] < 2:
+            return Place(f"{name}[{slot}]", f"g[{slot}]" if wanted else "")
+        return Place(f"{name}{slot}", f"g{slot}" if wanted else "", outside=True)
+
+    def place(self, j: int) -> Place:
+        """Node j, as read from outside of a loop that it may belong to."""
+        if j in self.places:
+            return self.places[j]
+        self.places[j] = place = self.place_of(j)
+        return place
+
+    def place_of(self, j: int) -> Place:
+        node = self.nodes[j]
+        d = "d" if self.wanted[node] else ""
+        r = "r" if self.reached[node] == _MAYBE else ""
+        listed = Place(f"v[{j}]", d and f"d[{j}]", r and f"r[{j}]")
+        if self.inside[j] or (j < self.first and self.read[node] < 2):
+            return listed
+        if j < self.first:  # made a local variable for the time of this function
+            return Place(f"v{j}", d and f"d{j}", listed.reached, outside=True)
+        loop = self.loop_of(j)
+        value = f"v{j if loop is None else loop.start + (j - loop.start) % loop.length}"
+        if self.in_turns[j]:
+            return listed._replace(value=value)
+        at = str(j) if self.listed[j] else ""
+        return Place(value, d and f"d{j}", r and f"r{j}", at, outside=True)
+
+    def loop_of(self, j: int) -> Stretch | None:
+        for loop in self.loops:
+            if loop.start <= j < loop.stop:
+                return loop
+        return None
+
+    def own(self, i: int) -> Place:
+        """Node i of the stretch that is being written: in a loop, of this turn."""
+        once = self.uses[i] == 1 and not self.listed[i]
+        if self.in_straight:
+            return self.place(i)._replace(outside=False, once=once)
+        node = self.nodes[i]
+        d = f"d{i}" if self.wanted[node] else ""
+        r = f"r{i}" if self.reached[node] == _MAYBE else ""
+        every = range(i, self.stretch.stop, self.stretch.length)
+        return Place(f"v{i}", d, r, self.column(every) if self.listed[i] else "", once=once)
+
+    def operand(self, i: int, k: int) -> Place | float | str:
+        """Operand k of node i: a constant, a constant that changes from turn to turn, or a place."""
+        at = self.first_operand[i] + k
+        node, stretch = self.operands[at], self.stretch
+        j = self.rank[node]
+        if self.in_straight:
+            if j < 0:
+                leaf = self.kind[node]
+                return float(self.graph.data[node]) if leaf == CONSTANT else self.leaf(node)
+            return self.own(j) if j >= stretch.start else self.place(j)
+        first, stop, length = stretch
+        body = self.first_operand[first + length] - self.first_operand[first]
+        if j < 0:
+            nodes = self.graph.operands[at : self.first_operand[stop] : body]
+            return self.leaf_of_turns(nodes)
+        step = int(self.ranks[at + body]) - j
+        if step == 0:
+            return self.place(j)
+        if step == length and j >= first:
+            return self.own(j)
+        node = self.nodes[j]
+        if step == length and j >= first - length:
+            of = self.nodes[j + length]
+            return Place(
+                f"w{j}", f"e{j}" if self.wanted[of] else "",
+                f"q{j}" if self.reached[of] == _MAYBE else "",
+            )  # fmt: skip
+        index = self.column(self.ranks[at : self.first_operand[stop] : body])
+        maybe = self.reached[node] == _MAYBE
+        wanted = self.wanted[node]
+        return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
+
+    def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
+        kind = self.kind[nodes[0]]
+        if kind == CONSTANT:
+            data = self.graph.data[nodes]
+            alike = (data.view(np.int64) == data.view(np.int64)[0]).all()
+            return float(data[0]) if alike else self.column(data)
+        slots = self.graph.slot[nodes]
+        if (slots == slots[0]).all():
+            return self.leaf(int(nodes[0]))
+        index = self.column(slots)
+        name = "p" if kind == PARAMETER else "x"
+        return Place(f"{name}[{index}]", f"g[{index}]" if kind == self.wrt else "")
+
+    def column(self, numbers: np.ndarray | range) -> str:
+        """The loop's variable that takes these numbers, turn by turn."""
+        letter = "i"
+        if not isinstance(numbers, range):
+            letter = "c" if numbers.dtype == float else "i"
+            first, step, last = numbers[0], numbers[1] - numbers[0], numbers[-1]
+            if letter == "i" and step and (np.diff(numbers) == step).all():
+                numbers = range(int(first), int(last + step), int(step))
+        if isinstance(numbers, range):
+            source = str(numbers)
+        else:
+            source = self.tables.setdefault(numbers.tobytes(), f"table{len(self.tables)}")
+            self.names[source] = numbers.tolist()
+        return self.columns.setdefault(source, f"{letter}{len(self.columns)}")
 
     # -- text
-    def value(self, node: int) -> Any:
-        kind = self.kind[node]
-        if kind == CONSTANT:
-            return float(self.graph.data[node])
-        if kind != COMPUTED:
-            return Number(self, self.element("p" if kind == PARAMETER else "x", self.slot[node]))
-        self.needed.add(self.rank[node])
-        return Number(self, self.local("v", node))
+    def number(self, place: Place | float | str) -> Any:
+        if isinstance(place, Place):
+            return Number(self, place.value)
+        return Number(self, place) if isinstance(place, str) else place
 
-    def element(self, name: str, position: int) -> str:
-        return f"{name}{position}" if self.single else f"{name}[{position}]"
+    def operands_as_numbers(self, i: int) -> list[Any]:
+        count = self.first_operand[i + 1] - self.first_operand[i]
+        found = []
+        for k in range(count):
+            number = self.number(self.operand(i, k))
+            if isinstance(number, Number):
+                number = self.inlined.get(number.text, number)
+            found.append(number)
+        return found
 
-    def call(self, row: Operation, xs: Sequence[Any]) -> str:
-        """The row applied to xs, as an expression."""
-        texts = [text(x) for x in xs]
+    def call(self, row: Operation, xs: Sequence[Any], index_name: str = "index") -> Number:
+        """The row applied to xs."""
+        size = 1 + sum(x.size for x in xs if isinstance(x, Number))
         if row is where:
-            return f"({texts[1]} if {texts[0]} else {texts[2]})"
+            c, a, b = (text(x, 0) for x in xs)
+            return Number(self, f"{a} if {c} else {b}", -1, size)
         if row is negative:
-            return f"(-{texts[0]})"
-        if row in _INFIX:
-            return f"({texts[0]} {row.name} {texts[1]})"
-        if row is total_of:
-            return f"({' + '.join(texts)})"
-        if row is dot_of:
-            n = len(texts) // 2
-            terms = [f"{a} * {b}" for a, b in zip(texts[:n], texts[n:], strict=False)]
-            return f"({' + '.join([*texts[2 * n :], *terms])})"
+            return Number(self, f"-{text(xs[0], 3)}", 2, size)
+        if row in _LEVELS:
+            level = _LEVELS[row]
+            left = text(xs[0], level if level else 1)
+            return Number(self, f"{left} {row.name} {text(xs[1], level + 1)}", level, size)
+        if row in (total_of, dot_of):
+            return Number(self, " + ".join(_terms(row, xs)), 1, size)
         name = f"f{len(self.functions)}_{identifier(row.name)}"
         name = self.functions.setdefault((row, "value"), name)
+        texts = [text(x) for x in xs]
         if row is take_of:  # an index out of range is to name the input
-            texts.append(f"name={self.index_names.get(texts[0], 'index')!r}")
-        return f"{name}({', '.join(texts)})"
+            texts.append(f"name={index_name!r}")
+        return Number(self, f"{name}({', '.join(texts)})", 3, size)
 
     def apply(self, row: Operation, xs: Sequence[Any]) -> Any:
-        """An operation inside a rule: function calls go to a variable, once."""
+        """An operation inside a rule: a call that it uses repeatedly goes to a variable."""
         if row is where and not isinstance(xs[0], Number):
             return xs[1] if xs[0] else xs[2]
-        expression = self.call(row, xs)
-        if row in _INFIX or row in (where, negative):
-            return Number(self, expression)
-        if expression not in self.known:
-            self.count += 1
-            self.known[expression] = f"t{self.count}"
-            self.line(f"t{self.count} = {expression}")
-        return Number(self, self.known[expression])
+        number = self.call(row, xs)
+        if row in _LEVELS or row in (where, negative):
+            return number
+        if number.text not in self.known and self.rule.once:
+            return number
+        if number.text not in self.known:
+            self.temporaries += 1
+            self.known[number.text] = f"t{self.temporaries}"
+            self.line(f"t{self.temporaries} = {number.text}")
+        return Number(self, self.known[number.text])
 
     def line(self, source: str) -> None:
         self.lines.append(self.indent + source)
 
-    # -- one piece of the graph
-    def begin(self, start: int, stop: int) -> None:
-        self.piece = (start, stop)
+    # -- forward
+    def forward(self, part: list[Stretch], saving: bool) -> list[str]:
+        """The lines of a part; `saving` what its backward lines read of every turn of a loop."""
+        self.begin(part)
+        for stretch in part:
+            self.stretch, self.in_straight = stretch, stretch.turns == 1
+            if stretch.turns == 1:
+                for i in range(stretch.start, stretch.stop):
+                    self.compute(i)
+                continue
+            at, own = len(self.lines), self.known
+            carried, name = self.carried[stretch], f"saved{stretch.start}"
+            head = [f"    w{j} = {self.place(j).value}" for j in carried]
+            self.columns, self.known, self.indent = {}, {}, "        "
+            for i in range(stretch.start, stretch.start + stretch.length):
+                self.compute(i)
+            saved = self.saved.get(stretch) if saving else None
+            if saved:
+                head.append(f"    {name} = []")
+                self.line(f"{name}.append({_tuple(saved)})")
+            for j in carried:
+                self.line(f"w{j} = v{j + stretch.length}")
+            self.lines[at:at] = [*head, f"    {_loop_line(self.columns, stretch.turns)}"]
+            self.known_in[stretch], self.known, self.indent = self.known, own, "    "
+            last = stretch.stop - stretch.start
+            for j in carried:
+                if self.listed[j + last]:
+                    self.line(f"v[{j + last}] = v{j + stretch.length}")
+        return self.lines
+
+    def begin(self, part: list[Stretch]) -> None:
+        self.first = part[0].start
+        self.loops = [stretch for stretch in part if stretch.turns > 1]
         self.lines: list[str] = []
         self.known: dict[str, str] = {}
-        self.indent, self.count = "    ", 0
+        self.known_in: dict[Stretch, dict[str, str]] = {}
+        self.inlined: dict[str, Number] = {}
+        self.columns: dict[str, str] = {}
+        self.places: dict[int, Place] = {}
+        self.deferred: dict[str, Number] = {}
+        self.indent, self.temporaries = "    ", 0
+        self.read: Counter[int] = Counter()  # how often a function reads what it might unpack
+        for first, _, length in part:
+            a, b = self.first_operand[first], self.first_operand[first + length]
+            self.read.update(self.operands[a:b])
+        for loop in self.loops:
+            a, b = (self.first_operand[i] for i in (loop.start, loop.start + loop.length))
+            self.read.update(self.operands[a:b])
+        self.needed = self.read_by_rules(part)
 
-    def forward(self) -> None:
-        for node in self.nodes[self.piece[0] : self.piece[1]]:
-            row = self.graph.rows[self.graph.op[node]]
-            xs = [self.value(p) for p in self.operands_of(node)]
-            if row in (total_of, dot_of) and len(xs) > TERMS:
-                self.long_sum(f"v{self.rank[node]}", row, xs)
-                continue
-            expression = self.call(row, xs)
-            self.line(f"v{self.rank[node]} = {expression}")
-            self.known.setdefault(expression, f"v{self.rank[node]}")
+    def read_by_rules(self, part: list[Stretch]) -> set[int]:
+        """The nodes whose numbers the backward lines of a part read."""
+        needed = set()
+        for first, _, length in part:
+            for i in range(first, first + length):
+                node = self.nodes[i]
+                if not (self.reached[node] and self.wanted[node]):
+                    continue
+                parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
+                rule = _rule(self.rows[i], len(parents))
+                for parent, read in zip(parents, rule.reads, strict=True):
+                    if self.wanted[parent]:
+                        needed.update([node, *parents][position] for position in read)
+        return {self.rank[node] for node in needed}
 
-    def long_sum(self, name: str, row: Operation, xs: list[Any]) -> None:
+    def compute(self, i: int) -> None:
+        row = self.rows[i]
+        xs = self.operands_as_numbers(i)
+        name = f"v{i}"
+        stored = f" = v[{self.own(i).at or i}]" if self.listed[i] else ""
+        if row in (total_of, dot_of) and len(xs) > TERMS:
+            self.long_sum(f"{name}{stored}", name, _terms(row, xs))
+            return
+        expression = self.call(row, xs, self.index_name(i) if row is take_of else "")
+        if expression.size <= SIZE and self.once_here(i):
+            self.inlined[name] = expression
+            return
+        self.line(f"{name}{stored} = {expression.text}")
+        self.known.setdefault(expression.text, name)
+
+    def once_here(self, i: int) -> bool:
+        """Whether a node is read once, by another of the same lines, and not by backward."""
+        first, _, length = self.stretch
+        if self.uses[i] != 1 or i in self.needed or self.listed[i]:
+            return False
+        if self.stretch.turns > 1 and i - length in self.carried[self.stretch]:
+            return False
+        return i < self.user[i] < first + length
+
+    def index_name(self, i: int) -> str:
+        node = self.operands[self.first_operand[i]]
+        return self.input_names[self.slot[node]] if self.kind[node] == INPUT else "index"
+
+    def long_sum(self, targets: str, name: str, terms: list[str]) -> None:
         """A sum in several lines, from left to right: CPython's parser recurses over terms."""
-        terms = [text(x) for x in xs]
-        if row is dot_of:
-            n = len(xs) // 2
-            pairs = zip(terms[:n], terms[n:], strict=False)
-            terms = [*terms[2 * n :], *(f"{a} * {b}" for a, b in pairs)]
         for i in range(0, len(terms), TERMS):
-            start = [name] if i else []
-            self.line(f"{name} = {' + '.join([*start, *terms[i : i + TERMS]])}")
+            part = " + ".join([*([name] if i else []), *terms[i : i + TERMS]])
+            self.line(f"{name if i + TERMS < len(terms) else targets} = {part}")
 
-    def backward(self) -> None:
-        for node in reversed(self.nodes[self.piece[0] : self.piece[1]]):
-            if node not in self.arrived or not self.wanted[node]:
-                continue
-            row = self.graph.rows[self.graph.op[node]]
-            guarded = node in self.conditional
-            before = dict(self.known)
-            if guarded:
-                self.line(f"if {self.local('r', node)}:")
-                self.indent += "    "
-                self.line("pass")
-            parents = self.operands_of(node)
-            slopes = self.slopes(row, [self.value(node), *(self.value(p) for p in parents)])
-            for p, slope in zip(parents, slopes, strict=True):
-                if slope is not None and self.wanted[p]:
-                    self.pass_on(node, p, slope, guarded)
-            if guarded:
-                self.indent, self.known = self.indent[:-4], before
+    # -- backward
+    def backward(self, part: list[Stretch], seed: bool) -> list[str]:
+        """The lines that follow `forward` of the same part; its output's adjoint is 1 if `seed`."""
+        self.lines, self.starts, self.arrived = [], [], set()
+        self.outer_starts = self.starts
+        self.saved: dict[Stretch, list[str]] = {}
+        if seed:
+            place = self.place(self.rank[self.root])
+            self.line(f"{place.adjoint} = 1.0")
+            self.arrived.add(place.adjoint)
+        for stretch in reversed(part):
+            self.stretch, self.in_straight = stretch, stretch.turns == 1
+            if stretch.turns == 1:
+                for i in reversed(range(stretch.start, stretch.stop)):
+                    self.back_through(i)
+            else:
+                self.back_through_loop(stretch)
+        return [f"    {start}" for start in self.starts] + self.lines
+
+    def back_through_loop(self, loop: Stretch) -> None:
+        first, stop, length = loop
+        carried = [j for j in self.carried[loop] if self.is_reached(j + length)]
+        maybe = {j for j in carried if self.reached[self.nodes[j + length]] == _MAYBE}
+        for j in carried:  # what has arrived at the last turn
+            d, r = self.arrived_at(self.place(j + stop - first))
+            self.line(f"e{j} = {d or 0.0}")
+            if j in maybe:
+                self.line(f"q{j} = {r or False}")
+        self.arrived -= {f"e{j}" for j in carried}
+        before, starts, known = self.lines, self.starts, self.known
+        self.lines, self.starts, self.known = [], [], dict(self.known_in[loop])
+        self.columns, self.indent = {}, "        "
+        for j in carried:
+            own = self.own(j + length)
+            self.line(f"d{j + length} = e{j}{own.at and f' + d[{own.at}]'}")
+            if j in maybe:
+                self.line(f"r{j + length} = q{j}{own.at and f' or r[{own.at}]'}")
+            self.arrived.add(own.adjoint)
+        top, self.lines = self.lines, []
+        for i in reversed(range(first, first + length)):
+            self.back_through(i)
+        for j in carried:
+            if f"e{j}" not in self.arrived:  # nothing was passed on to the turn before
+                self.starts.append(f"e{j} = 0.0")
+                self.starts += [f"q{j} = False"] if j in maybe else []
+        body = [*top, *(f"        {start}" for start in self.starts), *self.lines]
+        mine = [*(f"w{j}" for j in self.carried[loop])]
+        mine += [f"v{i}" for i in range(first, first + length)]
+        used = _names_in(body)
+        self.saved[loop] = [name for name in mine if name in used]
+        head = _loop_line(self.columns, loop.turns, self.saved[loop], f"saved{first}")
+        self.lines = [*before, f"    {head}", *(body or ["        pass"])]
+        self.starts, self.known, self.indent = starts, known, "    "
+        for j in carried:
+            place = self.place(j)
+            if place.adjoint:
+                if j in maybe:
+                    self.line(f"if q{j}:")
+                    self.indent = "        "
+                self.add(place, f"e{j}", j in maybe)
+                self.indent = "    "
+
+    def arrived_at(self, place: Place) -> tuple[str, str]:
+        """The adjoint so far and whether the node was reached, as text; "" if nothing arrived."""
+        if place.adjoint in self.arrived or "[" in place.adjoint:
+            return place.adjoint, place.reached
+        return (f"d[{place.at}]", f"r[{place.at}]") if place.at else ("", "")
+
+    def is_reached(self, i: int) -> bool:
+        node = self.nodes[i]
+        return bool(self.reached[node] and self.wanted[node])
+
+    def back_through(self, i: int) -> None:
+        """Pass the adjoint of node i on to its operands."""
+        if not self.is_reached(i):
+            return
+        name, own = f"d{i}", self.own(i)
+        adjoint = self.deferred.pop(name, Number(self, name))
+        if name not in self.arrived:
+            d, r = self.arrived_at(own)
+            if not d:  # it would be reached, but for a condition that is constant
+                return
+            self.line(f"{name} = {d}")
+            if own.reached:
+                self.line(f"r{i} = {r}")
+        indent, known = self.indent, self.known
+        if own.reached:
+            self.known = dict(known)
+            self.line(f"if r{i}:")
+            self.indent += "    "
+            self.line("pass")
+        row, arity = self.rows[i], self.first_operand[i + 1] - self.first_operand[i]
+        self.rule = _rule(row, arity)
+        places = [self.operand(i, k) for k in range(arity)]
+        slopes = self.slopes(row, [Number(self, f"v{i}"), *map(self.number, places)])
+        passed = [
+            (place, slope)
+            for place, slope in zip(places, slopes, strict=True)
+            if isinstance(place, Place) and place.adjoint and slope is not None
+        ]
+        if adjoint.size and (len(passed) > 1 or adjoint.size > SIZE):
+            self.line(f"{name} = {adjoint.text}")
+            adjoint = Number(self, name)
+        for place, slope in passed:
+            self.pass_on(adjoint, place, slope, bool(own.reached))
+        self.indent, self.known = indent, known
 
     def slopes(self, row: Operation, numbers: list[Any]) -> Sequence[Any]:
         """The partials as numbers and text, from (y, *xs)."""
@@ -202,160 +567,322 @@ class _Writer:
             name = self.functions.setdefault((row, "slopes"), f"f{len(self.functions)}_slopes")
             found = []
             for position in range(len(numbers) - 1):
-                self.count += 1
+                self.temporaries += 1
                 call = f"{name}({', '.join(map(text, numbers))})"
-                self.line(f"t{self.count} = {call}[{position}]")
-                slope = Number(self, f"t{self.count}")
-                found.append(Conditional(Number(self, f"t{self.count} is not None"), slope))
+                self.line(f"t{self.temporaries} = {call}[{position}]")
+                slope = Number(self, f"t{self.temporaries}")
+                exists = Number(self, f"t{self.temporaries} is not None", 0)
+                found.append(Conditional(exists, slope))
             return found
 
-    def local(self, name: str, node: int) -> str:
-        rank = self.rank[node]
-        here = self.piece[0] <= rank < self.piece[1]
-        return f"{name}{rank}" if here else f"{name}[{rank}]"
-
-    def pass_on(self, node: int, p: int, slope: Any, guarded: bool) -> None:
-        """parent's adjoint += adjoint * slope, where the slope exists."""
+    def pass_on(self, adjoint: Number, place: Place, slope: Any, guarded: bool) -> None:
+        """The operand's adjoint += adjoint * slope, where the slope exists."""
         indent = self.indent
         if isinstance(slope, Conditional):
             condition, slope = slope
             self.line(f"if {text(condition)}:")
             self.indent += "    "
-        guarded = guarded or self.indent != indent
-        term = f"d{self.rank[node]}"
+            guarded = True
+        term = adjoint
         if isinstance(slope, Number) or slope not in (1.0, -1.0):
-            term = f"{term} * {text(slope)}"
+            term = self.call(multiply, (adjoint, slope))
         elif slope == -1.0:
-            term = f"-{term}"
-        if self.kind[p] != COMPUTED:
-            target = self.element("g", self.slot[p])
-            key: Any = ("g", p)
-            first = self.single and key not in self.arrived
+            term = self.call(negative, (adjoint,))
+        if place.once and not guarded:
+            self.deferred[place.adjoint] = term
+            self.arrived.add(place.adjoint)
         else:
-            target, key = self.local("d", p), p
-            here = self.rank[p] >= self.piece[0]
-            first = here and p not in self.arrived
-            if guarded and (p not in self.arrived or p in self.conditional):
-                self.conditional.add(p)
-                if first:
-                    self.starts.append(f"    {self.local('r', p)} = False")
-            if p in self.conditional:
-                self.line(f"{self.local('r', p)} = True")
-        self.arrived.add(key)
-        if first and guarded:
-            self.starts.append(f"    {target} = 0.0")
-            first = False
-        self.line(f"{target} {'=' if first else '+='} {term}")
+            self.add(place, term.text, guarded)
         self.indent = indent
 
+    def add(self, place: Place, term: str, guarded: bool) -> None:
+        target, listed = place.adjoint, place.at and f"d[{place.at}]"
+        if place.reached:
+            self.line(f"{place.reached} = True")
+        if target in self.arrived or "[" in target:
+            self.line(f"{target} += {term}")
+            return
+        self.arrived.add(target)
+        if not guarded and (not place.outside or self.starts is self.outer_starts):
+            self.line(f"{target} = {listed and f'{listed} + '}{term}")
+            return
+        starts = self.outer_starts if place.outside else self.starts
+        starts.append(f"{target} = {listed or 0.0}")
+        if place.reached and "[" not in place.reached:
+            starts.append(f"{place.reached} = {f'r[{place.at}]' if place.at else False}")
+        self.line(f"{target} += {term}")
+
     # -- all of it
-    def source(self, sizes: dict[int, int]) -> tuple[str, dict[str, Any]]:
-        self.arrived: set[Any] = {int(self.graph.outputs[0])}
-        self.conditional: set[int] = set()
-        write = self.single_source if self.single else self.pieces_source
-        lines = write(sizes)
-        constants = {"inf": float("inf"), "nan": float("nan")}
-        names = {
-            name: row.value if what == "value" else row.slopes
-            for (row, what), name in self.functions.items()
-        }
-        return "\n".join(lines) + "\n", {**constants, **names}
+    def source(self) -> tuple[str, dict[str, Any]]:
+        lines = self.single_source() if self.single else self.parts_source()
+        for (row, what), name in self.functions.items():
+            self.names[name] = row.value if what == "value" else row.slopes
+        return "\n".join(lines) + "\n", self.names
 
     def results(self) -> list[str]:
-        """The outputs as text, read outside of every piece."""
-        self.piece = (0, len(self.nodes)) if self.single else (0, 0)
-        return [text(self.value(int(node))) for node in self.graph.outputs]
+        """The outputs as text, read outside of every loop."""
+        found = []
+        for node in self.graph.outputs.tolist():
+            if self.kind[node] == COMPUTED:
+                found.append(self.place(self.rank[node]).value)
+            elif self.kind[node] == CONSTANT:
+                found.append(text(float(self.graph.data[node])))
+            else:
+                found.append(self.leaf(node).value)
+        return found
 
-    def single_source(self, sizes: dict[int, int]) -> list[str]:
-        self.starts: list[str] = []
-        unpack = []
-        for name, kind in (("p", PARAMETER), ("x", INPUT)):
-            if sizes[kind]:
-                names = ", ".join(f"{name}{i}" for i in range(sizes[kind]))
-                unpack.append(f"    {names}, = {name}")
-        self.begin(0, len(self.nodes))
-        self.forward()
-        forward, results = self.lines, self.results()
-        root = int(self.graph.outputs[0])
-        self.lines = []
-        seed = [f"    {self.local('d', root)} = 1.0"] if root in self.rank else []
-        if self.kind[root] == self.wrt:
-            seed = [f"    g{self.slot[root]} = 1.0"]
-            self.arrived.add(("g", root))
-        self.backward()
-        given = {self.slot[p[1]] for p in self.arrived if isinstance(p, tuple)}
-        gradient = [f"g{i}" if i in given else "0.0" for i in range(sizes[self.wrt])]
+    def adjoints(self, part: list[Stretch]) -> tuple[list[str], list[str], list[str]]:
+        """The forward lines of a part, with and without what backward needs, and its backward."""
+        seed = self.single and self.wanted[self.root]
+        ahead = self.forward(part, False)
+        behind = self.backward(part, seed)
+        return ahead, self.forward(part, True) if self.saved else ahead, behind
+
+    def loads(self, lines: list[str]) -> list[str]:
+        """Local variables for what these lines read often, from lists."""
+        names = sorted(_names_in(lines), key=lambda name: (name[0], int(name[1:])))
+        found, unpacked = [], set()
+        for letter, kind in (("p", PARAMETER), ("x", INPUT)):
+            if self.single and 0 < self.sizes[kind] <= UNPACKED:
+                unpacked.add(letter)
+                every = ", ".join(f"{letter}{i}" for i in range(self.sizes[kind]))
+                found.append(f"    {every}, = {letter}")
+        for name in names:
+            if name[0] in "pxv" and name[0] not in unpacked:
+                if name[0] != "v" or int(name[1:]) < self.first:
+                    found.append(f"    {name} = {name[0]}[{name[1:]}]")
+        return found
+
+    def stores(self, letters: str) -> list[str]:
+        """Add to the lists what was gathered in local variables, for other functions."""
+        names = [name for name in self.arrived if "[" not in name and name[0] in letters]
+        ours = [(n, int(n[1:])) for n in names if n[0] == "g" or int(n[1:]) < self.first]
+        return [f"    {name[0]}[{at}] += {name}" for name, at in sorted(ours, key=lambda o: o[1])]
+
+    def single_source(self) -> list[str]:
+        part = self.parts[0] if self.parts else []
+        ahead, saving, behind = self.adjoints(part)
+        results = self.results()
+        size = self.sizes[self.wrt]
+        if size <= UNPACKED and not any("g[" in line for line in behind):
+            made: list[str] = []
+            names = [f"g{i}" if f"g{i}" in self.arrived else "0.0" for i in range(size)]
+            gradient = f"[{', '.join(names)}]"
+        else:
+            made, gradient = [f"    g = [0.0] * {size}"], "g"
+            behind = behind + self.stores("g")
+
+        def lists(lines: list[str]) -> list[str]:
+            code = "\n".join(lines)
+            zeros = {"v": 0.0, "d": 0.0, "r": False}
+            return [
+                f"    {name} = [{zero}] * {self.count}"
+                for name, zero in zeros.items()
+                if f"{name}[" in code
+            ]
+
         return [
-            "def forward(p, x):", *unpack, *forward, f"    return ({', '.join(results)},)", "",
-            "def run(p, x):", *unpack, *forward, *seed, *self.starts, *self.lines,
-            f"    return {results[0]}, [{', '.join(gradient)}]",
+            "def forward(p, x):", *self.loads([*ahead, *results]), *lists([*ahead, *results]),
+            *ahead, f"    return ({', '.join(results)},)", "",
+            "def run(p, x):", *self.loads([*saving, *behind, *results]),
+            *lists([*saving, *behind, *results]), *made, *saving, *behind,
+            f"    return {results[0]}, {gradient}",
         ]  # fmt: skip
 
-    def pieces_source(self, sizes: dict[int, int]) -> list[str]:
-        n = len(self.nodes)
-        pieces = [(i, min(i + LINES, n)) for i in range(0, n, LINES)]
-        root = int(self.graph.outputs[0])
-        self.arrived = {root}
-        backward: list[str] = []
-        self.needed.clear()
-        for k, (start, stop) in reversed(list(enumerate(pieces))):
-            self.begin(start, stop)
-            self.starts = []
-            nodes = self.nodes[start:stop]
-            loads = [f"    d{self.rank[i]} = d[{self.rank[i]}]" for i in nodes if i in self.arrived]
-            loads += [
-                f"    r{self.rank[i]} = r[{self.rank[i]}]" for i in nodes if i in self.conditional
-            ]
-            before = self.needed.copy()
-            self.backward()
-            here = sorted(i for i in self.needed - before if start <= i < stop)
-            here += sorted(i for i in before if start <= i < stop)
-            loads += [f"    v{i} = v[{i}]" for i in here]
-            backward += [f"def backward_{k}(p, x, v, d, r, g):", "    pass", *loads, *self.starts]
-            backward += [*self.lines, ""]
-        results = self.results()
-        saved, forward = self.needed.copy(), []
-        for start, stop in pieces:
-            self.begin(start, stop)
-            self.needed.clear()
-            self.forward()
-            saved |= {i for i in self.needed if i < start}
-            forward.append(self.lines)
+    def parts_source(self) -> list[str]:
         out: list[str] = []
-        for k, (start, stop) in enumerate(pieces):
-            stores = [f"    v[{i}] = v{i}" for i in range(start, stop) if i in saved]
-            if len(stores) == stop - start:
-                names = ", ".join(f"v{i}" for i in range(start, stop))
-                stores = [f"    v[{start}:{stop}] = ({names},)"]
-            out += [f"def forward_{k}(p, x, v):", *forward[k], *stores, ""]
-        order = range(len(pieces))
-        by_itself = self.kind[root] == self.wrt  # an output that is itself a parameter
-        root_gradient = [f"    g[{self.slot[root]}] = 1.0"] if by_itself else []
-        seed = f"    d[{self.rank[root]}] = 1.0" if root in self.rank else "    pass"
+        for k, part in enumerate(self.parts):
+            _, ahead, behind = self.adjoints(part)
+            behind = behind + self.stores("gd")
+            loads = self.loads([*ahead, *behind])
+            out += [f"def part_{k}(p, x, v, d, r, g):", *loads, *ahead, "    yield", *behind, ""]
+        self.first, self.loops, self.read, self.places = self.count, [], Counter(), {}
+        results = [re.sub(r"^([px])(\d+)$", r"\1[\2]", result) for result in self.results()]
+        seed = f"    d[{self.rank[self.root]}] = 1.0"
+        if self.kind[self.root] != COMPUTED:  # an output that is itself a parameter
+            seed = (
+                f"    g[{self.slot[self.root]}] = 1.0" if self.kind[self.root] == self.wrt else ""
+            )
+        n = self.count
+        parts = ", ".join(f"part_{k}" for k in range(len(self.parts)))
         return [
             *out,
-            *backward,
-            "def forward(p, x, v=None):",
-            f"    v = [0.0] * {n} if v is None else v",
-            *(f"    forward_{k}(p, x, v)" for k in order),
+            "def forward(p, x):",
+            f"    v = [0.0] * {n}",
+            f"    for part in ({parts}):",
+            "        next(part(p, x, v, None, None, None))",
             f"    return ({', '.join(results)},)",
             "",
             "def run(p, x):",
-            f"    v, d, r, g = [0.0] * {n}, [0.0] * {n}, [False] * {n}, [0.0] * {sizes[self.wrt]}",
-            "    y = forward(p, x, v)",
-            *root_gradient,
+            f"    v, d, r, g = [0.0] * {n}, [0.0] * {n}, [False] * {n}, [0.0] * {self.sizes[self.wrt]}",
+            f"    parts = [part(p, x, v, d, r, g) for part in ({parts})]",
+            "    for part in parts:",
+            "        next(part)",
             seed,
-            *(f"    backward_{k}(p, x, v, d, r, g)" for k in reversed(order)),
-            "    return y[0], g",
+            "    for part in reversed(parts):",
+            "        next(part, None)",
+            f"    return {results[0]}, g",
         ]
 
 
-def text(x: Any) -> str:
-    """A number or a name as source."""
+def _parts(whole: Iterable[Stretch], most: int) -> Iterable[list[Stretch]]:
+    """The stretches in runs of about `most` nodes to write: what goes into one function."""
+    part: list[Stretch] = []
+    room = most
+    for stretch in whole:
+        if stretch.turns > 1:
+            if stretch.length > room and part:
+                yield part
+                part, room = [], most
+            part.append(stretch)
+            room -= stretch.length
+            continue
+        at = stretch.start
+        while at < stretch.stop:
+            if room <= 0:
+                yield part
+                part, room = [], most
+            taken = min(room, stretch.stop - at)
+            part.append(Stretch(at, at + taken, taken))
+            at, room = at + taken, room - taken
+    if part:
+        yield part
+
+
+# ---------------------------------------------------------------- what depends on what
+@dataclass(frozen=True)
+class Rule:
+    """Of a row's partials: whether each exists, which of (y, *xs) it reads; no call repeats."""
+
+    exists: tuple[int, ...]
+    reads: tuple[frozenset[int], ...]
+    once: bool
+
+
+@lru_cache(maxsize=1000)
+def _rule(row: Operation, arity: int) -> Rule:
+    symbols = [Symbol(str(position)) for position in range(arity + 1)]
+    everything = frozenset(range(arity + 1))
+    try:
+        slopes = row.partials(*symbols)
+    except TypeError:  # a rule that branches on numbers
+        return Rule((_MAYBE,) * arity, (everything,) * arity, True)
+    reads = [_symbols_in([slope])[0] for slope in slopes] if arity <= 8 or row is dot_of else []
+    together, once = _symbols_in(slopes)
+    return Rule(_existing(slopes), tuple(reads or [together] * arity), once)
+
+
+def _existing(slopes: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(
+        _NO if slope is None else _MAYBE if isinstance(slope, Conditional) else _SURELY
+        for slope in slopes
+    )
+
+
+def _symbols_in(slopes: Sequence[Any]) -> tuple[frozenset[int], bool]:
+    """The positions of the symbols in some expressions, and whether no call is used repeatedly."""
+    found, seen, once, stack = set(), set(), True, list(slopes)
+    while stack:
+        x = stack.pop()
+        if isinstance(x, Conditional):
+            stack += x
+        elif isinstance(x, Symbol):
+            if id(x) in seen:
+                once = once and (x.row is None or x.row in _LEVELS)
+                continue
+            seen.add(id(x))
+            stack += x.args
+            if x.row is None:
+                found.add(int(x.text))
+    return frozenset(found), once
+
+
+def _dependence(graph: Graph, wrt: int) -> tuple[list[bool], list[int]]:
+    """For every node: whether it depends on leaves of kind `wrt`; whether backward reaches it."""
+    start, operands, op = graph.start.tolist(), graph.operands.tolist(), graph.op.tolist()
+    wanted = (graph.kind == wrt).tolist()
+    computed = np.flatnonzero(graph.kind == COMPUTED).tolist()
+    for node in computed:
+        for p in operands[start[node] : start[node + 1]]:
+            if wanted[p]:
+                wanted[node] = True
+                break
+    reached = [_NO] * len(graph)
+    reached[int(graph.outputs[0])] = _SURELY
+    constant = (graph.kind == CONSTANT).tolist()
+    rules: dict[tuple[int, int], tuple[int, ...]] = {}
+    selective = [row.selective for row in graph.rows[1:]]
+    for node in reversed(computed):
+        ours = reached[node]
+        if not (ours and wanted[node]):
+            continue
+        a, b = start[node], start[node + 1]
+        parents = operands[a:b]
+        key = (op[node], b - a)
+        exists = rules.get(key)
+        if exists is None:
+            row = graph.rows[op[node]]
+            exists = _rule(row, b - a).exists
+            if not selective[op[node] - 1]:
+                rules[key] = exists
+            elif any(constant[p] for p in parents):  # which may settle a condition
+                xs = [float(graph.data[p]) if constant[p] else Symbol("") for p in parents]
+                try:
+                    exists = _existing(row.partials(Symbol(""), *xs))
+                except TypeError:
+                    pass
+        for p, way in zip(parents, exists, strict=True):
+            way = min(ours, way)
+            if way > reached[p] and wanted[p]:
+                reached[p] = way
+    return wanted, reached
+
+
+# ---------------------------------------------------------------- text
+def text(x: Any, level: int = -1) -> str:
+    """A number or a name as source, in brackets if it binds less tightly than `level`."""
     if isinstance(x, Number):
-        return x.text
+        return f"({x.text})" if x.level < level else x.text
     number = repr(float(x))
-    return f"({number})" if number[0] == "-" else number
+    return f"({number})" if number[0] == "-" and level > 1 else number
+
+
+def _terms(row: Operation, xs: Sequence[Any]) -> list[str]:
+    """The terms of a total or a dot, from left to right."""
+    if row is total_of:
+        return [text(x, 1 if i == 0 else 2) for i, x in enumerate(xs)]
+    n = len(xs) // 2
+    products = [f"{text(a, 2)} * {text(b, 3)}" for a, b in zip(xs[:n], xs[n:], strict=False)]
+    return [*(text(bias, 1) for bias in xs[2 * n :]), *products]
+
+
+def _loop_line(
+    columns: dict[str, str], turns: int, saved: Sequence[str] = (), name: str | None = None
+) -> str:
+    """`for ...:` over the columns; backward, over what was saved under a name as well."""
+    variables, sources = list(columns.values()), list(columns)
+    if name is not None:
+        sources = [f"reversed({source})" for source in sources]
+        if saved:
+            several = len(saved) > 1 and variables
+            variables.insert(0, f"({', '.join(saved)})" if several else ", ".join(saved))
+            sources.insert(0, f"reversed({name})")
+    if not variables:
+        return f"for _ in range({turns}):"
+    source = sources[0] if len(sources) == 1 else f"zip({', '.join(sources)})"
+    return f"for {', '.join(variables)} in {source}:"
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+_NAME = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b([a-z]\d+)\b")
+
+
+def _names_in(lines: Iterable[str]) -> set[str]:
+    """The variables that lines mention."""
+    return set(_NAME.findall("\n".join(lines))) - {""}
 
 
 def identifier(name: str) -> str:

@@ -375,7 +375,7 @@ class Program:
         if wrt_inputs not in self._lines:
             with self._lock:
                 if wrt_inputs not in self._lines:
-                    self._lines[wrt_inputs] = lines = _Scalars(self, self._groups()[0], wrt_inputs)
+                    self._lines[wrt_inputs] = lines = _Scalars(self, wrt_inputs)
                     if self.single and not self.inputs and self.dtype == np.float64:
                         self._quick = _quick(lines.run, len(self.parameters))
         return self._lines[wrt_inputs]
@@ -496,12 +496,13 @@ def _checking() -> bool:
 class _Scalars:
     """The functions of a program written as lines of Python."""
 
-    def __init__(self, program: Program, fused: Graph, wrt_inputs: bool) -> None:
+    def __init__(self, program: Program, wrt_inputs: bool) -> None:
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
         self.source, namespace = scalar_source(
-            fused, len(program.parameters), len(names), wrt_inputs, names
+            program.graph, len(program.parameters), len(names), wrt_inputs, names
         )
-        exec(compile(self.source, "<compiled program>", "exec"), namespace)
+        for function in self.source.split("\n\n"):  # all at once would take 10 kB a line
+            exec(compile(function, "<compiled program>", "exec"), namespace)
         self.run, run_forward = namespace["run"], namespace["forward"]
 
         def forward(p: list[float], x: list[float]) -> Any:
