@@ -19,7 +19,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
@@ -47,6 +47,7 @@ _LETTERS = {
     ("inner", 1): ("ik", "ik", "i"), ("take", 2): ("rk", "ck", "rc"),
     ("take", 3): ("brk", "bck", "brc"),
 }  # fmt: skip
+SHORT = 4  # numbers whose products are written one by one
 _FOLDS = {total_of: "sum", largest_of: "max", smallest_of: "min"}
 
 
@@ -191,8 +192,8 @@ class Textbook:
         self.lines.append(f"{code:<52}  # {comment}" if comment else code)
 
     # -- reading operands
-    def read(self, operand: Operand) -> Reading:
-        """The operand, without axes along which it is all the same."""
+    def read(self, operand: Operand, kind: str = "c") -> Reading:
+        """The operand, without axes along which it is all the same. Constants are called `kind`."""
         of = operand.literal if operand.cells is None else operand.cells
         assert of is not None
         for axis, n in enumerate(of.shape):
@@ -202,7 +203,7 @@ class Textbook:
         axes = tuple(axis for axis, n in enumerate(of.shape) if n > 1)
         of = of.reshape([of.shape[axis] for axis in axes])
         if operand.cells is None:
-            text = self.constant("constant", of) if axes else repr(float(of))
+            text = self.constant(kind, of) if axes else repr(float(of))
             return Reading(text, axes)
         if operand.regular is not None:
             space = int(of.flat[0]) >> SHIFT
@@ -281,7 +282,7 @@ class Textbook:
             numbers = operand.literal.reshape(cells.shape)
             tail = "[..., None]" if by_row else ""
             given = self.constant("given", ~live.reshape(cells.shape)) + tail
-            constant = self.constant("constant", numbers) + tail
+            constant = self.constant("c", numbers) + tail
             text = f"{self.numpy('where')}({given}, {constant}, {text})"
         if operand.dead is not None:
             live &= ~operand.dead.reshape(-1)
@@ -318,12 +319,15 @@ class Textbook:
 
     # -- forward
     def forward(self, step: Step) -> tuple[Step, Variable, list[Reading]]:
-        readings = [self.read(operand) for operand in step.operands]
+        step = self.in_terms(step)
+        kind = "x" if step.form == "product" else "c"
+        readings = [self.read(operand, kind) for operand in step.operands]
         assert step.out.cells is not None
         cells = step.out.cells.squeeze()
         space = step.out.spaces[0]
         text = getattr(self, step.form)(step, readings, space == ROWS)
-        name = self.unique(_name(step, readings))
+        result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
+        name = self.unique("result" if result else _name(step, readings))
         depends = dependence(step.row, len(readings))
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         made = Variable(name, cells, space == ROWS, wanted)
@@ -333,6 +337,22 @@ class Textbook:
         count = f"{live:,} scalar node{'s' if live > 1 else ''}, {shape}"
         self.line(name, text, comment=f"{step.row.name}: {count}")
         return step, made, readings
+
+    def in_terms(self, step: Step) -> Step:
+        """A product of a few numbers from several variables, each an operand of its own."""
+        width = step.operands[0].shape[-1]
+        if step.form != "product" or step.nodes.size > 1 or width > SHORT or len(step.operands) > 2:
+            return step
+        for operand in step.operands:
+            cells = np.empty(0, dtype=int) if operand.cells is None else operand.cells.reshape(-1)
+            if len(np.unique(cells >> SHIFT)) == 1:
+                owners = self.owners[int(cells[0]) >> SHIFT]
+                if any((_places(variable, cells) >= 0).all() for variable in owners):
+                    continue
+            if len(cells):
+                pairs = zip(*map(_one_by_one, step.operands), strict=True)
+                return replace(step, form="terms", operands=[one for two in pairs for one in two])
+        return step
 
     def placed(self, step: Step, which: int, r: Reading, by_row: bool) -> str:
         """An operand with axes of length 1 where the step's grid has more than it."""
@@ -386,6 +406,10 @@ class Textbook:
         return f"{text} + {self.placed(step, 2, readings[2], by_row)}"
 
     inner = product
+
+    def terms(self, step: Step, readings: list[Reading], by_row: bool) -> str:
+        pairs = zip(readings[::2], readings[1::2], strict=True)
+        return " + ".join(f"{a.text} * {b.text}" for a, b in pairs)
 
     def take(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         """values[index] as the product with a row that has a 1 at the index and 0 elsewhere."""
@@ -551,6 +575,12 @@ class Textbook:
 
     back_inner = back_take = back_product
 
+    def back_terms(self, step: Step, made: Variable, readings: list[Reading], d: Name) -> None:
+        for a, b in zip(readings[::2], readings[1::2], strict=True):
+            for one, other in ((a, b), (b, a)):
+                if one.send is not None:
+                    one.send(f"{d} * {other.text}")
+
     # -- all of it
     def whole_source(self) -> str:
         names = [x.name for x in self.inputs]
@@ -593,6 +623,19 @@ def _name(step: Step, readings: list[Reading]) -> str:
     if step.form == "map" and len(readings) == 1 and first[0] == "z" and first.isalnum():
         return "a" + first[1:]
     return "h"
+
+
+def _one_by_one(operand: Operand) -> list[Operand]:
+    cells = np.full(operand.shape, LITERAL << SHIFT) if operand.cells is None else operand.cells
+    literal = 0.0 if operand.literal is None else operand.literal
+    numbers = np.broadcast_to(literal, operand.shape).reshape(-1)
+    found = []
+    for cell, number in zip(cells.reshape(-1), numbers, strict=True):
+        if cell >> SHIFT == LITERAL:
+            found.append(Operand((1,), literal=np.array([number])))
+        else:
+            found.append(Operand((1,), cells=np.array([cell]), regular=(0, 0, (0,))))
+    return found
 
 
 def _plain(statement: str) -> str:
