@@ -196,10 +196,14 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(figsize=(7.2, 4.8), layout="constrained")[1]
 
 
-def _finished(ax: Any) -> Any:
+def _finished(ax: Any, beside: bool = False) -> Any:
+    """A grid and a legend, beside the axes if it is long: inside, it would hide what it explains."""
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
-    if ax.get_legend_handles_labels()[0]:
+    entries = len(ax.get_legend_handles_labels()[0])
+    if beside or entries > 5:
+        ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    elif entries:
         ax.legend(fontsize="small")
     return ax
 
@@ -253,7 +257,7 @@ def decision_boundary(
             *rows.T, s=22, color=color, edgecolors="white", linewidths=0.5, label=f"{label:g}"
         )
     ax.set(xlabel="first input", ylabel="second input", title="What the model answers")
-    return _finished(ax)
+    return _finished(ax, beside=True)
 
 
 def training_history(
