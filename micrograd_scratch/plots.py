@@ -197,7 +197,7 @@ def _axes(ax: Any) -> Any:
 
 
 def _finished(ax: Any, beside: bool = False) -> Any:
-    """A grid and a legend, beside the axes if it is long: inside, it would hide what it explains."""
+    """A grid and a legend: beside the axes if it is long, since inside it would hide curves."""
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
     entries = len(ax.get_legend_handles_labels()[0])
