@@ -65,7 +65,7 @@ ENGINE = [
         "weights-of-a-dot-assign",
         "w.grad += adjoint * slope_w",
         "w.grad = adjoint * slope_w",
-        "The same Value can stand in a dot product twice.",
+        "The same Value can stand in a total twice.",
     ),
     (
         "visits-constants-selected",
