@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import copysign as _copysign
 from math import inf, nan
 from typing import Any
@@ -203,28 +203,31 @@ clip        = operation("clip",  lambda x, low, high: minimum_of_two(maximum_of_
 
 
 # ---------------------------------------------------------------- derived, on lists
-def _shift(xs: Sequence[Any]) -> Any:
+def _shift(xs: list[Any]) -> Any:
     """The maximum, kept finite: what holds exp() in range, without being differentiated."""
-    return detach(clip(maximum(list(xs)), -_LARGEST, _LARGEST))
+    return detach(clip(maximum(xs), -_LARGEST, _LARGEST))
 
 
-def logsumexp(xs: Sequence[Any]) -> Any:
+def logsumexp(xs: Iterable[Any]) -> Any:
     """log(exp(x0) + exp(x1) + ...) of a list, without overflow."""
+    xs = list(xs)
     shift = _shift(xs)
     return log(total([exp(x - shift) for x in xs])) + shift
 
 
-def softmax(xs: Sequence[Any]) -> list[Any]:
+def softmax(xs: Iterable[Any]) -> list[Any]:
     """exp(x) / (exp(x0) + exp(x1) + ...) for every x of a list, without overflow."""
+    xs = list(xs)
     shift = _shift(xs)
     powers = [exp(x - shift) for x in xs]
     normalizer = total(powers)
-    return [power / normalizer for power in powers]
+    return [divide(power, normalizer) for power in powers]  # of floats, too, 0 / 0 is nan
 
 
-def log_softmax(xs: Sequence[Any]) -> list[Any]:
+def log_softmax(xs: Iterable[Any]) -> list[Any]:
     """The logarithms of `softmax`, exact where softmax itself would round to 0."""
-    largest = detach(maximum(list(xs)))
+    xs = list(xs)
+    largest = detach(maximum(xs))
     shifted = [x - largest for x in xs]
     log_normalizer = log(total([exp(x) for x in shifted]))
     return [x - log_normalizer for x in shifted]

@@ -80,6 +80,10 @@ class Operation:
                 if carry is not None:
                     return carry(self, xs)
         if any(getattr(x, "ndim", False) for x in xs):
+            if any(getattr(x, "dtype", None) == object for x in xs):  # arrays of Values
+                import numpy
+
+                return numpy.frompyfunc(self, len(xs), 1)(*xs)
             return self.on_arrays(*xs)
         return self.number(*map(as_float, xs))
 
@@ -129,7 +133,9 @@ def as_float(x: Any) -> float:
     kind = getattr(getattr(x, "dtype", None), "kind", "f")  # of a NumPy scalar; torch has none
     real = hasattr(x, "__float__") and not isinstance(x, (str, bytes)) and kind in "biuf"
     if getattr(x, "ndim", False) or not real:
-        what = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else repr(x)
+        what = " ".join(repr(x).split())
+        what = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else what
+        what = what if len(what) <= 60 else what[:57] + "..."
         mend = _ADVICE.get(type(x).__name__, "pass real numbers, one by one")
         raise TypeError(f"expected one real number, got {what}: {mend}")
     try:
@@ -413,7 +419,7 @@ def minimum(*xs: Any) -> Any:
 def _extreme(of_two: Operation, of_many: Operation, xs: tuple[Any, ...]) -> Any:
     if len(xs) == 2:
         return of_two(*xs)
-    values = xs[0] if len(xs) == 1 and isinstance(xs[0], (list, tuple)) else xs
+    values = list(xs[0]) if len(xs) == 1 and hasattr(xs[0], "__iter__") else xs
     if not values:
         raise ValueError(f"the {of_two.name} of nothing: give it at least one number")
     return of_many(*values)
@@ -426,7 +432,7 @@ def take(values: Sequence[Any], index: Any) -> Any:
     out of range or not an integer; negative indices are out of range.
     """
     if not hasattr(index, "__operation__"):
-        return values[checked_index(index, len(values))]
+        return values[checked_index(as_float(index), len(values))]
     if getattr(index, "label", "") and not hasattr(values, "ndim"):
         checked_index(index.data, len(values), index.label)  # to name it, if it is out of range
     return take_of(index, *values)

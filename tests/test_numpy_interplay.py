@@ -8,6 +8,7 @@ import operator
 import numpy as np
 import pytest
 
+import micrograd_scratch as mg
 from micrograd_scratch import Value
 
 # ufunc: how Value calls the operation it becomes
@@ -141,3 +142,11 @@ def test_an_array_of_values_does_not_turn_into_floats():
         values(1.0, 2.0).astype(float)
     with pytest.raises(TypeError, match=r"\.data"):
         np.array([Value(1.0)], dtype=float)
+
+
+@pytest.mark.parametrize("f", [mg.sigmoid, mg.relu, mg.erf, mg.gelu, mg.exp, mg.softplus])
+def test_the_functions_of_the_package_take_arrays_of_values(f):
+    xs = values(0.0, -1.5, 2.5)
+    for x, y in zip(xs, f(xs), strict=True):
+        assert (y.op, y.data, y.parents) == (f.name, f(x.data), (x,))
+    assert (mg.hypot(xs, 2.0)[1] + mg.hypot(2.0, xs)[1]).data == 5.0  # beside a number

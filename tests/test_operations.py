@@ -450,6 +450,22 @@ def test_softmax_and_logsumexp():
     assert mg.softmax([1e308, 1e308]) == [0.5, 0.5]
     assert mg.logsumexp([1000.0, 1000.0]) == pytest.approx(1000 + math.log(2))
     assert mg.log_softmax([0.0, 1000.0]) == [-1000.0, 0.0]
+    assert all(map(math.isnan, mg.softmax([-INF, -INF])))  # 0 / 0 of floats does not raise
+
+
+def test_functions_of_a_list_take_whatever_can_be_walked():
+    numbers = [1.0, 3.0, 2.0]
+    for f in (mg.softmax, mg.log_softmax, mg.logsumexp, mg.maximum, mg.minimum, mg.total):
+        assert f(iter(numbers)) == f(np.array(numbers)) == f(tuple(numbers)) == f(numbers)
+    with pytest.raises(TypeError, match="'1'"):
+        mg.take(numbers, "1")
+
+
+def test_a_refused_argument_is_named_in_one_short_line():
+    for bad in ([np.zeros((2, 2))], "x" * 10**6, [Value(1.0)] * 1000):
+        with pytest.raises(TypeError, match="one real number, got") as caught:
+            mg.exp(bad)
+        assert len(str(caught.value)) < 150 and "\n" not in str(caught.value)
 
 
 def test_functions_of_floats_give_floats():
