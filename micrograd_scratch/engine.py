@@ -279,7 +279,15 @@ class Value:
 
     def __array_ufunc__(self, ufunc: Any, kind: str, *inputs: Any, **options: Any) -> Any:
         """NumPy's ufuncs: scalars are recorded, arrays of Values are taken element by element."""
-        boxed = [_box(x) if isinstance(x, Value) else x for x in inputs]
+        if ufunc.__name__ == "divmod":  # NumPy has none for objects
+            return inputs[0] // inputs[1], inputs[0] % inputs[1]
+        boxed = [
+            _box(x) if isinstance(x, Value)
+            # a long double has no form as an object, and would come back here for ever
+            else x.astype(float) if getattr(x, "dtype", None) == "longdouble"
+            else x
+            for x in inputs
+        ]  # fmt: skip
         if ufunc.__name__ in _COMPARISONS:
             options.setdefault("dtype", object)  # NumPy would keep only the truth
         return getattr(ufunc, kind)(*boxed, **options)
@@ -291,7 +299,12 @@ class Value:
             "and micrograd_scratch.exp and the like instead of math.exp"
         )
 
-    __int__ = __complex__ = __index__ = __float__
+    __int__ = __complex__ = __float__
+
+    def __index__(self) -> int:
+        raise TypeError(
+            "a Value neither indexes nor repeats a sequence: use take(values, v), or int(v.data)"
+        )
 
     def item(self) -> float:
         """The number, without its history (the same as .data)."""
@@ -485,13 +498,14 @@ def _pass_on_dot(adjoint: float, parents: tuple[Value, ...]) -> None:
         parents[-1].grad += adjoint
 
 
-def jvp(y: Any, xs: Sequence[Value], tangents: Sequence[float]) -> Any:
+def jvp(y: Any, xs: Iterable[Value], tangents: Iterable[float]) -> Any:
     """Forward mode: the derivative of y along a direction, sum_i dy/dx_i * tangent_i, as a float.
 
     xs and tangents have equal lengths. For a list of results, a list. One forward walk costs about
     as much as one evaluation, and gives one directional derivative of every result.
     """
     results = [y] if isinstance(y, Value) else list(y)
+    xs, tangents = _listed("xs", xs), _listed("tangents", tangents)
     if len(xs) != len(tangents):
         raise ValueError(f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}")
     for result in results:
@@ -522,7 +536,7 @@ def grad(y: Value, xs: Value | Sequence[Value]) -> Any:
     it records holds wherever a `where` turns out: a node that is only reached under a condition
     carries that condition, and what it passes on is selected by it rather than multiplied.
     """
-    targets = [xs] if isinstance(xs, Value) else list(xs)
+    targets = [xs] if isinstance(xs, Value) else _listed("xs", xs)
     _values(y, targets)
     order = topological_order(y)
     wanted = set(targets)  # the nodes that depend on an x: nothing else needs an adjoint
@@ -582,19 +596,29 @@ def _values(y: Any, xs: Sequence[Any]) -> None:
             raise TypeError(f"derivatives are taken of and by Values: {name} is {value!r}")
 
 
-def jacobian(ys: Sequence[Value], xs: Sequence[Value]) -> list[list[Value]]:
+def _listed(name: str, values: Iterable[Any]) -> list[Any]:
+    """The values as a list; TypeError for what is none."""
+    if not hasattr(values, "__iter__"):
+        raise TypeError(f"{name} is {values!r}: give a list, such as [{name[0]}]")
+    return list(values)
+
+
+def jacobian(ys: Iterable[Value], xs: Iterable[Value]) -> list[list[Value]]:
     """The matrix of dy_i/dx_j, shape (len ys, len xs), by one backward pass a row."""
-    return [grad(y, list(xs)) for y in ys]
+    xs = _listed("xs", xs)
+    return [grad(y, xs) for y in _listed("ys", ys)]
 
 
-def hessian(y: Value, xs: Sequence[Value]) -> list[list[Value]]:
+def hessian(y: Value, xs: Iterable[Value]) -> list[list[Value]]:
     """The matrix of second derivatives of y, by one backward pass a row. Shape (len xs, len xs)."""
-    return jacobian(grad(y, list(xs)), xs)
+    xs = _listed("xs", xs)
+    return jacobian(grad(y, xs), xs)
 
 
-def hvp(y: Value, xs: Sequence[Value], v: Sequence[Any]) -> list[Value]:
+def hvp(y: Value, xs: Iterable[Value], v: Iterable[Any]) -> list[Value]:
     """The Hessian of y times a vector v, at the cost of two backward passes (Pearlmutter 1994)."""
-    return grad(as_value(o.dot(grad(y, list(xs)), v)), list(xs))
+    xs = _listed("xs", xs)
+    return grad(as_value(o.dot(grad(y, xs), _listed("v", v))), xs)
 
 
 def recompute(*roots: Value) -> None:

@@ -80,7 +80,7 @@ class Operation:
                 if carry is not None:
                     return carry(self, xs)
         if any(getattr(x, "ndim", False) for x in xs):
-            if any(getattr(x, "dtype", None) == object for x in xs):  # arrays of Values
+            if any(getattr(x, "dtype", None) == "object" for x in xs):  # arrays of Values
                 import numpy
 
                 return numpy.frompyfunc(self, len(xs), 1)(*xs)

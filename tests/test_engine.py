@@ -136,6 +136,9 @@ def test_what_would_drop_a_gradient_is_refused():
     for use in (float, int, complex, math.exp, math.sqrt, lambda v: [1, 2, 3][v], np.float64):
         with pytest.raises(TypeError, match=r"\.data"):
             use(v)
+    for use in (lambda v: [1, 2, 3][v], lambda v: [1, 2] * v, lambda v: v * [1, 2]):
+        with pytest.raises(TypeError, match="neither indexes nor repeats"):
+            use(v)
     with pytest.raises(TypeError, match=r"round\(value.data, digits\)"):
         round(v, 2)
     with pytest.raises(TypeError, match="modulus"):
@@ -485,6 +488,30 @@ def test_jacobian_hessian_and_hessian_vector_product():
     linear = a + b
     assert [[g.data for g in row] for row in mg.hessian(linear, [a, b])] == [[0.0, 0.0], [0.0, 0.0]]
     assert [g.data for g in mg.hvp(linear, [a, b], [1.0, 1.0])] == [0.0, 0.0]
+
+
+def test_derivatives_take_whatever_can_be_walked():
+    a, b = Value(2.0), Value(3.0)
+    y = a * a * b
+    numbers = [
+        [g.data for g in mg.grad(y, iter([a, b]))],
+        [g.data for row in mg.jacobian(iter([y, a]), iter([a, b])) for g in row],
+        [g.data for row in mg.hessian(y, iter([a, b])) for g in row],
+        [g.data for g in mg.hvp(y, iter([a, b]), iter([1.0, 2.0]))],
+        mg.jvp(y, iter([a, b]), iter([1.0, 2.0])),
+    ]
+    assert numbers == [[12, 4], [12, 4, 1, 0], [6, 4, 4, 0], [14, 4], 20]
+    for wrong in (
+        lambda: mg.jacobian(y, [a]),
+        lambda: mg.jacobian([y], a),
+        lambda: mg.hessian(y, a),
+        lambda: mg.hvp(y, a, 1.0),
+        lambda: mg.hvp(y, [a], 1.0),
+        lambda: mg.jvp(y, a, 1.0),
+        lambda: mg.grad(y, 1.0),
+    ):
+        with pytest.raises(TypeError, match="give a list"):
+            wrong()
 
 
 def test_backward_through_a_gradient():

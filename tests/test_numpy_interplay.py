@@ -150,3 +150,14 @@ def test_the_functions_of_the_package_take_arrays_of_values(f):
     for x, y in zip(xs, f(xs), strict=True):
         assert (y.op, y.data, y.parents) == (f.name, f(x.data), (x,))
     assert (mg.hypot(xs, 2.0)[1] + mg.hypot(2.0, xs)[1]).data == 5.0  # beside a number
+
+
+def test_long_doubles_and_divmod_on_either_side():
+    v = Value(3.0)
+    for two in (np.longdouble(2), np.float64(2), np.int8(2), 2):
+        for operation in (*ARITHMETIC, *COMPARISONS.values()):
+            expected = operation(2.0, 3.0), operation(3.0, 2.0)
+            assert (operation(two, v).data, operation(v, two).data) == expected
+        assert [y.data for y in (*divmod(two, v), *divmod(v, two))] == [0.0, 2.0, 1.0, 1.0]
+    assert (np.array([2, 3], np.longdouble) @ values(4.0, 5.0)).data == 23.0
+    assert [y.data for y in np.array([2, 3], np.longdouble) * v] == [6.0, 9.0]
