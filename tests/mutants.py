@@ -423,8 +423,8 @@ FUNCTIONS = [
     ),
     (
         "shift-of-infinities",
-        "detach(clip(maximum(list(xs)), -_LARGEST, _LARGEST))",
-        "detach(maximum(list(xs)))",
+        "detach(clip(maximum(xs), -_LARGEST, _LARGEST))",
+        "detach(maximum(xs))",
         "logsumexp of -inf alone: inf - inf is nan.",
     ),
     (
