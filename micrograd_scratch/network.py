@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .engine import Value, as_value
-from .nn import Activation, Module, find_activation
+from .nn import Activation, Module, applied, find_activation
 from .operations import Operation, as_float, dot
 
 
@@ -192,8 +192,8 @@ class Network(Module):
         for name in self._order():
             neuron = self.wiring[name]
             sources = [values[source] for source in neuron.weights]
-            summed = dot(list(neuron.weights.values()), sources, neuron.bias)
-            values[name] = as_value(find_activation(neuron.activation)(summed))
+            summed = as_value(dot(list(neuron.weights.values()), sources, neuron.bias))
+            values[name] = applied(neuron.activation)(summed)
         return values
 
     def _order(self) -> list[str]:
@@ -328,6 +328,9 @@ class CustomActivation(Operation):
         own = str(name or getattr(function, "__name__", ""))
         super().__init__(own if own.isidentifier() else "custom", function, self._rule())
         self.__name__ = f"{self.name}[slope {self._slope_text()}]"
+
+    def number(self, *xs: float) -> float:
+        return as_float(super().number(*xs))  # an int, a bool or NumPy's number as well
 
     def _rule(self) -> Callable[[Any, Any], tuple[Any]]:
         """The partials: like every row's, they compute with operations."""

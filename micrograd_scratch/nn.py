@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from . import functions, operations
@@ -51,7 +52,8 @@ class Neuron(Module):
         nout: int = 1,
     ) -> None:
         self.activation = activation if nonlin else "linear"
-        self._activate = find_activation(self.activation)
+        self._activate = applied(self.activation)
+        _check_count("nin", nin)
         draw = initializer(init, nin, nout, rng)
         self.w = [Value(draw()) for _ in range(nin)]
         self.b = Value(0.0)
@@ -72,7 +74,6 @@ class Layer(Module):
     """nout neurons on the same nin inputs; "softmax" and "log_softmax" act on all of them."""
 
     def __init__(self, nin: int, nout: int, **options: Any) -> None:
-        _check_count("nin", nin)
         _check_count("nout", nout)
         activation = options.get("activation")
         self._of_layer = _OF_LAYER.get(activation) if isinstance(activation, str) else None
@@ -123,8 +124,10 @@ class MLP(Module):
         init: str = "he",
         rng: Any = random,
     ) -> None:
-        if not nouts:
-            raise ValueError("an MLP needs at least one layer: MLP(2, [16, 16, 1])")
+        if not isinstance(nouts, Sequence) or not nouts:
+            raise ValueError(
+                f"nouts is {nouts!r}: list the size of every layer, as in MLP(2, [16, 16, 1])"
+            )
         sizes = [nin, *nouts]
         last = len(nouts) - 1
         self.layers = [
@@ -206,13 +209,35 @@ def find_activation(activation: Activation) -> Callable[[Any], Any]:
         return activation
     if activation == "linear":
         return linear
-    row = getattr(operations, activation, None) or getattr(functions, activation, None)
+    row = getattr(operations, str(activation), None) or getattr(functions, str(activation), None)
     if not (isinstance(row, Operation) and row.arity == 1):
         raise ValueError(
             f"no activation is called {activation!r}: use linear, relu, sigmoid, tanh or another "
             "operation of one argument, or pass a function"
         )
     return getattr(Value, activation, row)  # the method spares a look at the argument
+
+
+def applied(activation: Activation) -> Callable[[Any], Any]:
+    """The function of that name, or the function itself, which is watched if it is not ours.
+
+    A function of floats, which would lose the gradient without a word, is a TypeError.
+    """
+    found = find_activation(activation)
+    ours = isinstance(activation, (str, Operation)) or found is linear
+    return found if ours else partial(_watched, found)
+
+
+def _watched(function: Callable[[Any], Any], x: Any) -> Any:
+    name = getattr(function, "__name__", repr(function))
+    mend = f"give activation({name}, derivative), which takes any function of floats"
+    try:
+        y = function(x)
+    except TypeError as error:
+        raise TypeError(f"the activation {name} does not take a Value ({error}): {mend}") from error
+    if not isinstance(y, Value):
+        raise TypeError(f"the activation {name} gives {y!r}, which has no gradient: {mend}")
+    return y
 
 
 def linear(x: Any) -> Any:
@@ -234,7 +259,7 @@ def initializer(init: str, nin: int, nout: int, rng: Any) -> Callable[[], float]
 
 
 def _check_count(name: str, count: int) -> None:
-    if not isinstance(count, int) or count < 1:
+    if not hasattr(count, "__index__") or count < 1:  # NumPy's are whole numbers, too
         raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 

@@ -55,6 +55,7 @@ class Operation:
         kinks: tuple[float, ...] = (),
     ) -> None:
         self.name, self.value, self.partials, self.limit = name, value, partials, limit
+        self.__name__ = name
         self.array, self.domain, self.kinks = array or name, domain, kinks
         self.textbook = textbook or partials
         code = partials.__code__

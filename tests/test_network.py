@@ -411,3 +411,27 @@ def test_a_network_of_stairs_is_trained():
                   metrics=["accuracy"])  # fmt: skip
     assert history.accuracy[-1] >= 0.95
     assert history.loss[-1] < 0.5 * history.loss[0]
+
+
+def test_a_neuron_without_anything_is_a_number():
+    net = Network()
+    net.add_neuron("lonely", activation="exp", bias=None)
+    net.set_outputs("lonely")
+    assert net([]).data == 1.0
+
+
+def test_a_function_of_floats_has_to_be_made_an_activation():
+    net = Network()
+    net.add_input("x")
+    net.add_neuron("stairs", activation=lambda x: 1.0 if x > 0 else 0.0)
+    net.connect("x", "stairs", 1.0)
+    net.set_outputs("stairs")
+    with pytest.raises(TypeError, match=r"gives 1.0, which has no gradient: give activation\("):
+        net([2.0])
+
+
+def test_an_activation_gives_floats_whatever_its_function_gives():
+    for function in (np.tanh, lambda x: x > 0, lambda x: int(x), math.floor):
+        f, x = activation(function, width=1.0), Value(0.5)
+        f(x).backward()
+        assert {type(f(0.5)), type(f(x).data), type(x.grad)} == {float}

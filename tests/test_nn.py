@@ -118,7 +118,7 @@ def test_activations_by_name_by_function_and_of_a_layer():
         (lambda: model()([1.0, 2.0]), "3 inputs, got 2"),
         (lambda: Layer(3, 2)([1.0] * 4), "3 inputs, got 4"),
         (lambda: Neuron(3)([]), "3 inputs, got 0"),
-        (lambda: MLP(3, []), "at least one layer"),
+        (lambda: MLP(3, []), "list the size of every layer"),
         (lambda: MLP(0, [1]), "nin .* at least 1, got 0"),
         (lambda: MLP(2, [3, 0]), "nout .* at least 1, got 0"),
         (lambda: MLP(2, [3, -1]), "got -1"),
@@ -258,3 +258,35 @@ def test_models_are_copied_and_pickled(activation):
         assert set(twin.parameters()).isdisjoint(m.parameters())
         twin.parameters()[0].data += 1.0
         assert twin.state_dict() != m.state_dict()
+
+
+def test_sizes_are_refused_by_name_and_taken_from_numpy():
+    assert len(MLP(np.int64(3), [np.int8(2)]).parameters()) == 8
+    for wrong in (
+        lambda: Neuron(0),
+        lambda: Neuron(-1),
+        lambda: MLP(2.5, [1]),
+        lambda: MLP(2, [0]),
+    ):
+        with pytest.raises(ValueError, match="whole number of at least 1"):
+            wrong()
+    for wrong in (1, [], np.array([1])):
+        with pytest.raises(ValueError, match="list the size of every layer"):
+            MLP(2, wrong)
+
+
+@pytest.mark.parametrize("wrong", [math.sin, lambda x: 1.0 if x > 0 else 0.0])
+def test_an_activation_that_loses_the_gradient_is_refused(wrong):
+    for model in (Neuron(2, activation=wrong), MLP(2, [2, 1], activation=wrong)):
+        with pytest.raises(TypeError, match=r"the activation .*: give activation\("):
+            model([1.0, 2.0])
+    assert Neuron(2, activation=lambda x: x * x)([1.0, 2.0]).op == "*"
+    for nothing in (None, 3):
+        with pytest.raises(ValueError, match=f"no activation is called {nothing}"):
+            Neuron(2, activation=nothing)
+
+
+def test_an_operation_as_activation_has_its_name():
+    assert repr(Neuron(2, activation=mg.tanh)) == "TanhNeuron(2)"
+    copied = pickle.loads(pickle.dumps(MLP(2, [3, 1], activation=mg.tanh, rng=random.Random(0))))
+    assert copied([1.0, 2.0]).data == MLP(2, [3, 1], "tanh", rng=random.Random(0))([1.0, 2.0]).data
