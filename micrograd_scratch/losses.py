@@ -16,8 +16,10 @@ from .operations import dot, relu, take, total
 
 def squared_error(prediction: Any, target: Any) -> Any:
     """(prediction - target)**2; of two lists, the sum over their elements."""
-    if not isinstance(prediction, (list, tuple)):
+    if not (_is_list(prediction) or _is_list(target)):
         return square(prediction - target)
+    if not (_is_list(prediction) and _is_list(target)):
+        raise TypeError(f"the prediction is {_form(prediction)}, but the target {_form(target)}")
     if len(prediction) != len(target):
         raise ValueError(f"{len(prediction)} predictions do not fit {len(target)} targets")
     return total([square(p - t) for p, t in zip(prediction, target, strict=True)])
@@ -25,7 +27,7 @@ def squared_error(prediction: Any, target: Any) -> Any:
 
 def mean_squared_error(prediction: Any, target: Any) -> Any:
     """The squared error averaged over the elements of one sample's output."""
-    count = len(prediction) if isinstance(prediction, (list, tuple)) else 1
+    count = len(prediction) if _is_list(prediction) else 1
     if count == 0:
         raise ValueError("the mean squared error of nothing: give it at least one prediction")
     return squared_error(prediction, target) / count
@@ -47,7 +49,7 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Any:
     probabilities, one per class. IndexError for a class that is out of range.
     """
     log_probabilities = log_softmax(logits)
-    if isinstance(target, (list, tuple)) or getattr(target, "ndim", False):
+    if _is_list(target):
         return -dot(target, log_probabilities)
     return -take(log_probabilities, target)
 
@@ -60,3 +62,11 @@ def hinge(score: Any, target: Any) -> Any:
 def l2(parameters: Sequence[Any]) -> Any:
     """The sum of squares of the parameters, as one node; multiply by the strength you want."""
     return dot(parameters, parameters)
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) or bool(getattr(x, "ndim", False))
+
+
+def _form(x: Any) -> str:
+    return f"a list of {len(x)}" if _is_list(x) else "one number"

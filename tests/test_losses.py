@@ -139,3 +139,17 @@ def test_losses_of_floats_are_floats():
         losses.l2(LOGITS),
     ):
         assert type(y) is float
+
+
+def test_arrays_are_lists():
+    xs, ts = [1.0, 2.0, -0.5], [0.5, 2.5, 0.0]
+    values = np.array([Value(x) for x in xs])
+    for loss in (losses.squared_error, losses.mean_squared_error, losses.cross_entropy):
+        assert loss(np.array(xs), np.array(ts)) == loss(xs, ts)
+        assert loss(values, np.array(ts)).data == loss(xs, ts)
+
+
+def test_a_list_against_a_number_is_refused():
+    for wrong in (([1.0, 2.0], 1.0), (1.0, [1.0]), ([1.0], Value(1.0)), (Value(1.0), np.ones(1))):
+        with pytest.raises(TypeError, match="a list of .* one number|one number, .* a list of"):
+            losses.squared_error(*wrong)
