@@ -27,9 +27,12 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write the model's weights in float64, atomically.
 
     ValueError for another suffix than .safetensors and .json, or for a weight that is not finite;
-    ImportError without the safetensors library. Nothing is written then.
+    FileNotFoundError for a folder that is not there; ImportError without the safetensors library.
+    Nothing is written then.
     """
     place = _checked_path(path)
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"{place}: there is no folder {place.parent}, create it first")
     state = state_of(model)
     for name, array in state.items():
         _check_finite(place, name, array)
@@ -149,11 +152,11 @@ def _numbers(array: Any) -> list[Any]:
     return [x for item in array for x in _numbers(item)] if isinstance(array, list) else [array]
 
 
-def _shape(array: Any) -> tuple[int, ...] | str:
-    """The lengths of nested lists; "ragged" if they differ."""
+def _shape(array: Any, axes: int = 8) -> tuple[int, ...] | str:
+    """The lengths of nested lists; "ragged" if they differ, or have more axes than that."""
     if not isinstance(array, list):
         return ()
-    shapes = [_shape(item) for item in array]
+    shapes = [_shape(item, axes - 1) if axes else "ragged" for item in array]
     if any(shape != shapes[0] or shape == "ragged" for shape in shapes):
         return "ragged"
     return (len(array), *(shapes[0] if shapes else ()))

@@ -293,3 +293,18 @@ def test_parameters_alone_are_enough(tmp_path):
     save(model, tmp_path / "w.json")
     load(other, tmp_path / "w.json")
     assert [p.data for p in other.w] == [1.0, 7.0]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere, create it first"):
+        save(network(), tmp_path / "nowhere" / "weights.json")
+
+
+def test_deeply_nested_json_is_refused(tmp_path):
+    path = tmp_path / "weights.json"
+    model = network()
+    state = json.dumps({**model.state_dict(), "0.weight": "deep"})
+    for depth in (10, 900):
+        path.write_text(state.replace('"deep"', "[" * depth + "]" * depth))
+        with pytest.raises(WeightsError, match="0.weight has shape ragged"):
+            load(model, path)
