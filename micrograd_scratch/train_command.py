@@ -258,8 +258,8 @@ def _answers(model: Any, X: Any, Y: Any) -> str:
     ]
     if any((answer > 0.5) != (y > 0.5) for (_, y), answer in zip(rows, answers, strict=True)):
         lines.append(
-            "Stuck in a local minimum: try another --seed or --hidden 4; --starts 400 counts how "
-            "many starts get stuck."
+            "Not learned, which more --epochs mend unless it is stuck: then try another --seed or "
+            "--hidden 4; --starts 400 counts how many starts get stuck."
         )
     return "\n".join(lines)
 
@@ -299,7 +299,7 @@ def _defaults(task: Task) -> str:
 # ---------------------------------------------------------------- arguments
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= 10**8):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {10**8}")
     return int(text)
 
 
@@ -319,5 +319,5 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0.0 < rate < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate above 0 and below 1e6")
     return rate

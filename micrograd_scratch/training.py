@@ -104,7 +104,7 @@ def fit(
     validation: tuple[Any, Any] | None = None,
     patience: int | None = None,
     schedule: Callable[[int], float] | None = None,
-    metrics: Sequence[Metric] = (),
+    metrics: str | Sequence[Metric] = (),
     callbacks: Sequence[Callable[[History], Any]] = (),
     progress: bool = True,
     seed: int = 0,
@@ -153,6 +153,9 @@ def fit(
     epochs = _whole("epochs", epochs)
     patience = None if patience is None else _whole("patience", patience)
     optimizer = optim.Adam() if optimizer is None else optimizer
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(f"optimizer is {optimizer!r}: give one of optim's, such as Adam(0.01)")
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     measured = {_name(metric): _metric(metric, loss) for metric in metrics}
     program = compile_loss(model, loss, X, Y, dtype)
     predict = compile_prediction(model, X, dtype) if measured else None
@@ -317,7 +320,7 @@ def compile_loss(
         prediction = model(x)
         try:
             answer = loss(prediction, y)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             error.add_note(_shapes_note(prediction, y))
             raise
         if not isinstance(answer, Value):
@@ -350,6 +353,8 @@ def _shapes_note(prediction: Any, target: Any) -> str:
     note = f"the prediction is {form(prediction)} and the target {form(target)}"
     if isinstance(prediction, (list, tuple)) and not isinstance(target, (list, tuple)):
         note += ": for classes use cross_entropy, or rows of 0 and 1, such as numpy.eye(10)[Y]"
+    elif isinstance(target, (list, tuple)) and not isinstance(prediction, (list, tuple)):
+        note += ": for one number a row give Y[:, 0]"
     return note
 
 

@@ -242,6 +242,8 @@ def test_a_model_that_reads_a_number_is_refused_with_its_line():
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"patience": -1}, ValueError, "patience is -1"),
         ({"metrics": ["f1"]}, ValueError, "'f1'"),
+        ({"optimizer": "adam"}, TypeError, "optimizer is 'adam': give"),
+        ({"optimizer": optim.Adam}, TypeError, r"such as Adam\(0.01\)"),
         ({"map": 3}, TypeError, "executor.map"),
         ({"map": map, "shards": -2}, ValueError, "shards is -2"),
         ({"validation": ([[1, 2]], [1, 2])}, ValueError, "as many rows"),
@@ -265,6 +267,16 @@ def test_lists_against_numbers_are_explained():
         fit(network((2, 3)), np.ones((4, 2)), [0, 1, 2, 2], loss="squared_error")
     (note,) = caught.value.__notes__
     assert "a list of 3" in note and "numpy.eye(10)[Y]" in note
+    for loss in ("squared_error", "hinge"):
+        with pytest.raises(TypeError) as caught:
+            fit(network((2, 1)), np.ones((4, 2)), np.ones((4, 1)), loss=loss)
+        assert "a list of 1" in caught.value.__notes__[0] and "Y[:, 0]" in caught.value.__notes__[0]
+
+
+def test_one_metric_needs_no_list():
+    X, Y = moons()
+    history = fit(network(), X, Y, loss="hinge", epochs=1, metrics="accuracy")
+    assert 0.0 <= history.accuracy[0] <= 1.0
 
 
 # ---------------------------------------------------------------- what is written when
