@@ -238,7 +238,7 @@ class Value:
         """self ** exponent; the derivative by the exponent is only taken if that is a Value."""
         if modulus is not None:
             raise TypeError("pow() with a modulus is for integers: use (x ** y) % m")
-        if type(exponent) is Value:
+        if isinstance(exponent, Value) and type(exponent) is not Constant:
             return self._power(exponent)
         return self._constant_power(exponent)
 

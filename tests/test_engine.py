@@ -490,6 +490,19 @@ def test_jacobian_hessian_and_hessian_vector_product():
     assert [g.data for g in mg.hvp(linear, [a, b], [1.0, 1.0])] == [0.0, 0.0]
 
 
+def test_a_subclass_of_value_is_differentiated_like_it():
+    class Named(Value):
+        pass
+
+    a, b = Named(2.0), Value(3.0)
+    y = b**a + a**b + a * b + mg.dot([a, b], [b, a]) + mg.exp(a - b)
+    y.backward()
+    slope = 9 * math.log(3) + 12 + 3 + 6 + math.exp(-1)
+    assert a.grad == pytest.approx(slope, rel=1e-15)
+    assert a.grad == mg.grad(y, a).data == mg.jvp(y, [a], [1.0])
+    assert type(copy.deepcopy(a**b).parents[0]) is Named
+
+
 def test_derivatives_take_whatever_can_be_walked():
     a, b = Value(2.0), Value(3.0)
     y = a * a * b
