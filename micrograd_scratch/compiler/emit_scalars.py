@@ -172,9 +172,9 @@ class _Writer:
                     used = self.turns_of(stretch, 1)[0]
                 else:
                     every = self.turns_of(stretch, stretch.turns)
-                    step = every[1] - every[0]
-                    kept = step == 0
-                    far = (step != stretch.length) | (every[0] < stretch.start - stretch.length)
+                    kept = (every == every[0]).all(0)
+                    near = every[0] >= stretch.start - stretch.length
+                    far = (every[1] - every[0] != stretch.length) | ~near
                     read = every[:, far & ~kept & (every[0] >= 0)].reshape(-1)
                     self.read_in_turns[self.home[read]] = True
                     used = np.append(every[0][kept], self.carried[stretch]).astype(int)
@@ -215,11 +215,12 @@ class _Writer:
         if j < self.first:  # made a local variable for the time of this function
             return Place(f"v{j}", d and f"d{j}", listed.reached, outside=True)
         loop = self.loop_of(j)
-        value = f"v{j if loop is None else loop.start + (j - loop.start) % loop.length}"
+        i = j if loop is None else loop.start + (j - loop.start) % loop.length
         if self.in_turns[j]:
-            return listed._replace(value=value)
-        at = str(j) if self.listed[j] else ""
-        return Place(value, d and f"d{j}", r and f"r{j}", at, outside=True)
+            return listed._replace(value=f"v{i}")
+        # the last turn's own line adds what is in the list, if every turn's does
+        at = str(j) if self.listed[j] and (i == j or not self.listed[i]) else ""
+        return Place(f"v{i}", d and f"d{j}", r and f"r{j}", at, outside=True)
 
     def loop_of(self, j: int) -> Stretch | None:
         for loop in self.loops:
@@ -253,21 +254,23 @@ class _Writer:
         if j < 0:
             nodes = self.graph.operands[at : self.first_operand[stop] : body]
             return self.leaf_of_turns(nodes)
-        step = int(self.ranks[at + body]) - j
-        if step == 0:
+        ranks = self.ranks[at : self.first_operand[stop] : body]
+        if (ranks == j).all():
             return self.place(j)
-        if step == length and j >= first:
+        near = ranks[1] - j == length
+        if near and j >= first:
             return self.own(j)
         node = self.nodes[j]
-        if step == length and j >= first - length:
+        if near and j >= first - length:
             of = self.nodes[j + length]
             return Place(
                 f"w{j}", f"e{j}" if self.wanted[of] else "",
                 f"q{j}" if self.reached[of] == _MAYBE else "",
             )  # fmt: skip
-        index = self.column(self.ranks[at : self.first_operand[stop] : body])
-        maybe = self.reached[node] == _MAYBE
-        wanted = self.wanted[node]
+        every = self.operands[at : self.first_operand[stop] : body]
+        index = self.column(ranks)
+        wanted = any(self.wanted[node] for node in every)
+        maybe = any(self.reached[node] == _MAYBE for node in every)
         return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
 
     def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
@@ -379,7 +382,7 @@ class _Writer:
             self.known_in[stretch], self.known, self.indent = self.known, own, "    "
             last = stretch.stop - stretch.start
             for j in carried:
-                if self.listed[j + last]:
+                if self.listed[j + last] and not self.listed[j + stretch.length]:
                     self.line(f"v[{j + last}] = v{j + stretch.length}")
         return self.lines
 
@@ -406,7 +409,7 @@ class _Writer:
     def read_by_rules(self, part: list[Stretch]) -> set[int]:
         """The nodes whose numbers the backward lines of a part read."""
         needed = set()
-        for first, _, length in part:
+        for first, stop, length in part:
             for i in range(first, first + length):
                 node = self.nodes[i]
                 if not (self.reached[node] and self.wanted[node]):
@@ -414,7 +417,7 @@ class _Writer:
                 parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
                 rule = _rule(self.rows[i], len(parents))
                 for parent, read in zip(parents, rule.reads, strict=True):
-                    if self.wanted[parent]:
+                    if self.wanted[parent] or stop > first + length:  # or may be in other turns
                         needed.update([node, *parents][position] for position in read)
         return {self.rank[node] for node in needed}
 
@@ -476,7 +479,9 @@ class _Writer:
         carried = [j for j in self.carried[loop] if self.is_reached(j + length)]
         maybe = {j for j in carried if self.reached[self.nodes[j + length]] == _MAYBE}
         for j in carried:  # what has arrived at the last turn
-            d, r = self.arrived_at(self.place(j + stop - first))
+            last = self.place(j + stop - first)
+            through_list = self.listed[j + length] and "[" in last.adjoint
+            d, r = ("", "") if through_list else self.arrived_at(last)
             self.line(f"e{j} = {d or 0.0}")
             if j in maybe:
                 self.line(f"q{j} = {r or False}")
@@ -663,7 +668,9 @@ class _Writer:
         part = self.parts[0] if self.parts else []
         ahead, saving, behind = self.adjoints(part)
         results = self.results()
-        size = self.sizes[self.wrt]
+        value, size = results[0], self.sizes[self.wrt]
+        if self.saved:  # backward takes the loop's variables back to earlier turns
+            saving, value = [*saving, f"    y = {value}"], "y"
         if size <= UNPACKED and not any("g[" in line for line in behind):
             made: list[str] = []
             names = [f"g{i}" if f"g{i}" in self.arrived else "0.0" for i in range(size)]
@@ -686,7 +693,7 @@ class _Writer:
             *ahead, f"    return ({', '.join(results)},)", "",
             "def run(p, x):", *self.loads([*saving, *behind, *results]),
             *lists([*saving, *behind, *results]), *made, *saving, *behind,
-            f"    return {results[0]}, {gradient}",
+            f"    return {value}, {gradient}",
         ]  # fmt: skip
 
     def parts_source(self) -> list[str]:

@@ -87,7 +87,7 @@ def _periods(signature: np.ndarray) -> list[int]:
         distance = np.diff(order)[np.diff(window[order]) == 0]
         counts = np.bincount(distance[distance <= MOST], minlength=2)
         common = np.argsort(-counts, kind="stable")[:3]
-        periods.update(common[counts[common] >= SAVED // 2].tolist())
+        periods.update(common[counts[common] > SAVED // 2].tolist())
         for _ in range(2):  # windows of 1, 4, 16, 64 nodes
             window = window[width:] * 0x5851F42D4C957F2D + window[:-width]
             width *= 2
@@ -112,6 +112,8 @@ def _repetitions(
     relation = np.where(now == before, 2, np.where(now - before == period, 1, 3))
     relation[now < 0] = 0
     way = np.zeros(len(signature), dtype=np.int64)
+    given = np.full(len(signature), -1)  # the last operand that has to come before the loop
+    given[nodes] = np.maximum.reduceat(np.where(relation == 3, now, -1), ends - arity)
     way[nodes] = np.add.reduceat(relation * (2 * place + 1) * 0x9E3779B97F4A7C1, ends - arity)
     changed = np.zeros(len(signature), dtype=bool)
     changed[period:] = alike[period:] & alike[:-period] & (way[period:] != way[:-period])
@@ -119,9 +121,10 @@ def _repetitions(
     for first, last in edges.reshape(-1, 2).tolist():
         if last - first < SAVED:
             continue
-        for i in (first + np.flatnonzero(changed[first:last])).tolist():
-            if i - period >= first:  # from here on the operands relate in another way
-                yield first, i, period
+        doubtful = changed[first:last] | (given[first:last] >= first)
+        for i in (first + np.flatnonzero(doubtful)).tolist():
+            if (changed[i] and i - period >= first) or given[i] >= first:
+                yield first, i, period  # from here on the operands relate in another way
                 first = i
         yield first, last, period
 
