@@ -11,11 +11,14 @@ It leaves out what the members of a group have in common: that is layout.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .record import COMPUTED, INPUT, Graph
 
-ROUNDS = (0, 1, 2, 3)  # rounds of coloring that are tried; the fewest steps win
+ROUNDS = 4  # of coloring that are tried, the first of them by operation alone; fewest steps win
+ROLES = 2000  # dependences among colors, or one for 8 nodes: beyond, colors are nodes, not roles
 
 
 def schedule(graph: Graph) -> list[np.ndarray]:
@@ -24,10 +27,28 @@ def schedule(graph: Graph) -> list[np.ndarray]:
     if not len(computed):
         return []
     by_row = depends_on_inputs(graph)
-    candidates = (_times(graph, rounds, by_row) for rounds in ROUNDS)
-    best = min(candidates, key=lambda times: times.max())[computed]
+    fewest = longest_path(graph)
+    colorings = _colorings(graph, by_row)
+    color = next(colorings)
+    best = _times(graph, color, by_row, _between(graph, color))
+    for color in colorings:
+        if best.max() < fewest:  # as few groups as there are nodes on a path: none can be saved
+            break
+        dependences = _between(graph, color)
+        if len(dependences) > max(ROLES, len(graph) // 8):
+            break
+        times = _times(graph, color, by_row, dependences)
+        best = min(best, times, key=np.max)
+    best = best[computed]
     order = np.argsort(best, kind="stable")
     return np.split(computed[order], np.flatnonzero(np.diff(best[order])) + 1)
+
+
+def longest_path(graph: Graph) -> int:
+    """How many computed nodes depend on one another in a row."""
+    operand, owner = _dependences(graph)
+    depth = _depths(len(graph), operand, owner)
+    return int(depth[graph.kind == COMPUTED].max(initial=-1)) + 1
 
 
 def depends_on_inputs(graph: Graph) -> np.ndarray:
@@ -43,35 +64,44 @@ def depends_on_inputs(graph: Graph) -> np.ndarray:
     return np.array(depends, dtype=bool)
 
 
-def _times(graph: Graph, rounds: int, by_row: np.ndarray) -> np.ndarray:
-    """(n,) the position of every node's group, -1 for leaves."""
-    color = _colors(graph, rounds, by_row)
+def _dependences(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) the computed operands of computed nodes, and the nodes that they belong to."""
     owner = np.repeat(np.arange(len(graph)), np.diff(graph.start))
     inside = graph.kind[graph.operands] == COMPUTED
-    operand, owner = graph.operands[inside], owner[inside]
+    return graph.operands[inside], owner[inside]
+
+
+def _between(graph: Graph, color: np.ndarray) -> np.ndarray:
+    """(k, 2) which colors depend on which."""
+    operand, owner = _dependences(graph)
     colors = int(color.max()) + 1
-    edges = np.unique(color[operand] * colors + color[owner])
-    component, rank = _components(colors, (edges // colors).tolist(), (edges % colors).tolist())
-    depth = _depths(len(graph), operand, owner, component[color])
-    key = np.stack([rank[color], depth, graph.op, by_row])
-    key[:, graph.kind != COMPUTED] = -1
-    return _ranked(key) - 1 if np.any(graph.kind != COMPUTED) else _ranked(key)
+    return np.stack(np.divmod(np.unique(color[operand] * colors + color[owner]), colors), axis=1)
+
+
+def _times(graph: Graph, color: np.ndarray, by_row: np.ndarray, between: np.ndarray) -> np.ndarray:
+    """(n,) the position of every node's group, -1 for leaves."""
+    operand, owner = _dependences(graph)
+    component, rank = _components(int(color.max()) + 1, *between.T.tolist())
+    within = component[color[operand]] == component[color[owner]]
+    depth = _depths(len(graph), operand[within], owner[within])
+    key = rank[color] * (depth.max() + 1) + depth
+    key = (key * len(graph.rows) + graph.op) * 2 + by_row
+    key[graph.kind != COMPUTED] = -1
+    return _ranked(key) - bool(np.any(graph.kind != COMPUTED))
 
 
 def _ranked(key: np.ndarray) -> np.ndarray:
-    """(n,) the rank of every column of `key` (k, n), compared from the top row down."""
-    code = np.zeros(key.shape[1], dtype=np.int64)
-    for row in key:
-        _, dense = np.unique(row, return_inverse=True)
-        _, code = np.unique(code * (int(dense.max()) + 1) + dense, return_inverse=True)
-    return code
+    """(n,) the rank of every number among all that occur."""
+    return np.unique(key, return_inverse=True)[1]
 
 
-def _colors(graph: Graph, rounds: int, by_row: np.ndarray) -> np.ndarray:
-    color = _ranked(np.stack([graph.op, graph.kind, by_row]))
+def _colorings(graph: Graph, by_row: np.ndarray) -> Iterator[np.ndarray]:
+    """(n,) colors from 0 on, finer from round to round."""
+    color = _ranked((graph.op * 4 + graph.kind) * 2 + by_row)
     nodes = np.flatnonzero(np.diff(graph.start))  # those with operands
     rng = np.random.default_rng(0)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
+        yield color
         # A set of colors as the union of random bit patterns. Two sets may in principle fall
         # together, which merges two roles: the schedule stays correct, since depth decides.
         patterns = rng.integers(0, 2**63, int(color.max()) + 1, dtype=np.int64)
@@ -80,8 +110,7 @@ def _colors(graph: Graph, rounds: int, by_row: np.ndarray) -> np.ndarray:
         if len(nodes):
             starts = graph.start[nodes]
             union[nodes] = np.bitwise_or.reduceat(patterns[color[graph.operands]], starts)
-        color = _ranked(np.stack([color, union]))
-    return color
+        color = _ranked(union * 0x5851F42D4C957F2D + color)
 
 
 def _components(n: int, source: list[int], target: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -132,11 +161,10 @@ def _components(n: int, source: list[int], target: list[int]) -> tuple[np.ndarra
     return np.array(component), np.array(rank)[component]
 
 
-def _depths(n: int, operand: np.ndarray, owner: np.ndarray, component: np.ndarray) -> np.ndarray:
-    """(n,) the longest path to a node among nodes of its own component."""
+def _depths(n: int, operand: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """(n,) the longest path to a node along some of the graph's dependences."""
     depth = [0] * n
-    within = component[operand] == component[owner]
-    for a, b in zip(operand[within].tolist(), owner[within].tolist(), strict=True):
+    for a, b in zip(operand.tolist(), owner.tolist(), strict=True):
         if depth[a] >= depth[b]:
             depth[b] = depth[a] + 1
     return np.array(depth)
