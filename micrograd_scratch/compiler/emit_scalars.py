@@ -104,6 +104,14 @@ def scalar_source(
     return _Writer(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
 
 
+def far_operands(graph: Graph) -> int:
+    """About how many operands are computed by another function than the one that reads them."""
+    computed = graph.kind == COMPUTED
+    rank = np.cumsum(computed)
+    distance = np.repeat(rank, np.diff(graph.start)) - rank[graph.operands]
+    return int(((distance > LINES) & computed[graph.operands]).sum())
+
+
 class _Writer:
     def __init__(
         self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]

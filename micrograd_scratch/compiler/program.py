@@ -20,21 +20,21 @@ from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret, runtime
 from .emit import Code
-from .emit_scalars import scalar_source
+from .emit_scalars import far_operands, scalar_source
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .fuse import fuse
 from .layout import RESERVED, Layout, lay_out
 from .record import Graph
-from .schedule import schedule
+from .schedule import longest_path, schedule
 from .source import source_of
 from .stages import Stages, show, stages
 from .tangent import tangent_graph
 from .textbook import Textbook
 
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
-# Microseconds for a step of arrays, and for an operand in lines of Python, forward and backward:
-# which of the two runs a program.
-STEP, LINE = 3.0, 0.06
+# Microseconds, forward and backward, which decide between arrays and lines of Python: for a step of
+# arrays, for a node or an operand in it, and for one in a line (twice that if it is far away).
+STEP, CELL, LINE = 4.0, 0.005, 0.04
 
 
 class Program:
@@ -60,7 +60,8 @@ class Program:
         self._lock = threading.Lock()
         self._codes: dict[bool, _Compiled] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
-        self._ratio: float | None = None
+        self._fused_graph: Graph | None = None
+        self._prices: tuple[float, float] | None = None
         self._lines: dict[bool, _Scalars] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
         self._quick: Any = None
@@ -72,7 +73,8 @@ class Program:
             "_lock",
             "_codes",
             "_plan",
-            "_ratio",
+            "_fused_graph",
+            "_prices",
             "_lines",
             "_tangents",
             "_quick",
@@ -357,19 +359,27 @@ class Program:
         return spread, count, rows is not None
 
     # -- running
+    def _fused(self) -> Graph:
+        if self._fused_graph is None:
+            self._fused_graph = self._plan[0] if self._plan else fuse(self.graph)
+        return self._fused_graph
+
     def _groups(self) -> tuple[Graph, list[np.ndarray]]:
-        """The fused graph and its groups: what both kinds of source are made from."""
+        """The fused graph and its groups: what the array source is made from."""
         if self._plan is None:
-            fused = fuse(self.graph)
-            self._plan = fused, schedule(fused)
+            self._plan = self._fused(), schedule(self._fused())
         return self._plan
 
     def _as_scalars(self, rows: int) -> bool:
         """Whether lines of Python, row by row, are expected to take less time than arrays."""
-        if self._ratio is None:
-            fused, groups = self._groups()
-            self._ratio = len(groups) * STEP / ((fused.count() + len(fused.operands)) * LINE + 1e-9)
-        return rows < self._ratio
+        if self._prices is None:
+            fused = self._fused()
+            size = fused.count() + len(fused.operands)
+            by_row = LINE * (size + far_operands(fused)) - CELL * size
+            self._prices = by_row, STEP * longest_path(fused)
+        by_row, least = self._prices
+        # a chain has as many steps as nodes, which is known before they are scheduled
+        return rows * by_row < least or rows * by_row < STEP * len(self._groups()[1])
 
     def _scalars(self, wrt_inputs: bool) -> _Scalars:
         if wrt_inputs not in self._lines:
