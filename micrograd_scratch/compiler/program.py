@@ -199,29 +199,28 @@ class Program:
                     f"tangent has shape {tangent.shape}, but the program has "
                     f"{len(self.parameters)} parameters"
                 )
-        self._arrays(inputs)  # to complain of them in the program's own words
+        arrays, rows, has_rows = self._arrays(inputs)
         program, conditional = self._along(along_inputs)
+        both = theta
         if along_inputs:
-            arrays, rows, has_rows = program._arrays(
-                [*inputs, *(tangent if len(self.inputs) > 1 else [tangent])]
-            )
-            out = program._outputs(theta, arrays, rows)
-        else:
-            arrays, rows, has_rows = program._arrays(inputs)
-            out = program._outputs(np.concatenate([theta, tangent]), arrays, rows)
+            way = tangent if len(self.inputs) > 1 else [tangent]
+            arrays, rows, has_rows = program._arrays([*inputs, *way])
+        else:  # one array for all calls of a thread, whose views are bound once
+            both = self._mine.__dict__.setdefault("both", np.empty(2 * len(theta), self.dtype))
+            np.concatenate([theta, tangent], out=both)
+        out = program._outputs(both, arrays, rows)
         outputs = self.graph.outputs.tolist()
         doubtful = conditional or not program._as_scalars(rows) and program._doubtful(False)
         if doubtful and not np.isfinite(out).all():
             for r in range(rows):
-                x, along = _row(arrays, r), None
-                if along_inputs:
-                    x, along = np.split(x, 2)
+                x = _row(arrays, r)
+                x, *along = np.split(x, 2) if along_inputs else (x,)
                 numbers = interpret.evaluate(self.graph, theta, x)
-                way = (None, along) if along_inputs else (tangent, None)
-                found = interpret.tangents(self.graph, numbers, *way)
+                ways = (None, along[0]) if along_inputs else (tangent, None)
+                found = interpret.tangents(self.graph, numbers, *ways)
                 out[r] = [numbers[i] for i in outputs] + [found[i] or 0.0 for i in outputs]
-        halves = np.split(out, 2, axis=1)
-        return self._shaped(halves[0], has_rows), self._shaped(halves[1], has_rows)
+        values, tangents = np.split(out, 2, axis=1)
+        return self._shaped(values, has_rows), self._shaped(tangents, has_rows)
 
     def _along(self, inputs: bool) -> tuple[Program, bool]:
         """The program of outputs and tangents, and whether some of these are conditional."""
