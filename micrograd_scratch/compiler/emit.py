@@ -119,7 +119,7 @@ class Code:
         self.taken: dict[str, int] = {}
         self.bindings: dict[str, list[tuple[str, str]]] = {}  # function -> (name, view) pairs
         self.globals: dict[str, Any] = {}  # literals, index arrays and functions
-        self.conditional = False  # whether a partial exists under a condition only
+        self.doubtful = False  # whether an adjoint that does not exist may have passed for 0.0
         self.forward: list[list[Instruction]] = []
         self.contexts: list[tuple[dict[Any, Any], Array, list[Any]]] = []
         for step in layout.steps:
@@ -148,12 +148,15 @@ class Code:
         for step in layout.steps:
             blocks[step.out.spaces[0]].append(first_cell(step.out))
         self.arrivals = Arrivals({space: np.array(starts) for space, starts in blocks.items()})
+        self.certain = [np.zeros(size, dtype=bool) for size in layout.sizes]
+        self.reach: Array | None = None  # of the step's block, where that is not certain
         self.lies: dict[Array, tuple[int, np.ndarray]] = {}  # terms that wait -> their cells
         self.lines, self.known = [], {}
         for cell in layout.outputs.tolist():
             if cell >> SHIFT != LITERAL:
                 space, at = cell >> SHIFT, cell & (1 << SHIFT) - 1
                 output = Operand((1,), np.array([cell]), regular=(space, at, (1,)))
+                self.mark(self.certain, output)
                 if self.wants(output):  # the mean over rows, of what may be the same for all
                     by_row = space == ROWS or space >= FIRST_INPUT
                     self.add_to(
@@ -163,10 +166,14 @@ class Code:
         for step, context in zip(reversed(layout.steps), reversed(self.contexts), strict=True):
             self.lines, (self.known, out, operands) = [], context
             self.collect(step.out.spaces[0], first_cell(step.out))
-            if self.cells(self.written, step.out).any():
+            arrived = self.cells(self.written, step.out)
+            if arrived.any():
                 self.fill(step.out.cells)
                 adjoint = self.view(step.out, gradient=True)
+                self.reach = self.reach_of(step.out, arrived)
                 getattr(self, "backward_" + step.form)(step, out, operands, adjoint)
+                if step.form != "map":
+                    self.pass_on(step)
             self.backward.append(self.lines)
         for space in (THETA, *range(FIRST_INPUT, len(layout.sizes))):
             self.collect(space, 0)
@@ -490,17 +497,18 @@ class Code:
         for operand, slope in zip(step.operands, slopes, strict=True):
             if slope is None or not self.wants(operand):
                 continue
-            condition = None
+            reach = self.reach
             if isinstance(slope, Conditional):
                 condition, slope = slope
-                self.conditional = True
+                reach = condition if reach is None else self.apply(multiply, (reach, condition))
             if type(slope) is float and slope in (1.0, -1.0):
                 term = adjoint if slope == 1.0 else self.apply(negative, (adjoint,))
             else:
                 term = self.apply(multiply, (adjoint, slope))
-            if condition is not None:
-                term = self.apply(where, (condition, term, 0.0))
+            if reach is not None and term is not adjoint or reach is not self.reach:
+                term = self.apply(where, (reach, term, 0.0))
             self.add_to(operand, term)
+            self.pass_reach(operand, reach)
 
     def slopes_by_element(self, row: Operation, xs: list[Any]) -> list[Any]:
         """The partials of a rule that only takes floats, about a microsecond each."""
@@ -653,7 +661,6 @@ class Code:
     def backward_take(self, step: Step, out: Array, operands: list[Any], adjoint: Array) -> None:
         index, values = operands
         operand = step.operands[1]
-        self.conditional = True
         if self.wants(operand):
             by_row = isinstance(values, Array) and values.by_row
             term = self.temporary(operand.shape, by_row)
@@ -724,6 +731,14 @@ class Code:
 
     def scatter(self, operand: Operand, space: int, term: Array) -> None:
         """Send an adjoint to those cells of an irregular operand that are in one space."""
+        here, at = self.wanted(operand, space)
+        if len(here):
+            source, lies = self.kept(term)
+            lies = np.broadcast_to(lies, operand.shape).reshape(-1)  # it may be broadcast
+            self.arrivals.send(space, at, source, lies[here])
+
+    def wanted(self, operand: Operand, space: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where in its grid an operand wants an adjoint for a cell of this space, and which."""
         assert operand.cells is not None
         flat = operand.cells.reshape(-1)
         at = flat & (1 << SHIFT) - 1
@@ -733,10 +748,7 @@ class Code:
         if operand.dead is not None:
             inside &= ~operand.dead.reshape(-1)
         here = np.flatnonzero(inside & self.needed[space][np.where(inside, at, 0)])
-        if len(here):
-            source, lies = self.kept(term)
-            lies = np.broadcast_to(lies, operand.shape).reshape(-1)  # it may be broadcast
-            self.arrivals.send(space, at[here], source, lies[here])
+        return here, at[here]
 
     def kept(self, term: Array) -> tuple[int, np.ndarray]:
         """Where a term of an adjoint stays until it is fetched: a space, cells in its shape."""
@@ -815,8 +827,110 @@ class Code:
         index = self.constant(at, "index")
         return self.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
 
+    # -- reach: what an adjoint of 0.0 does not tell, whether there is one
+    def reach_of(self, out: Operand, arrived: np.ndarray) -> Array | None:
+        """Where a block of cells is reached; None if it is wherever an adjoint has arrived."""
+        certain = self.cells(self.certain, out)
+        if not (arrived & ~certain).any():
+            return None
+        reach = self.reach_view(out)
+        if certain.any():
+            index = self.constant(np.flatnonzero(certain), "index")
+            flat = f"{{0}}.reshape({certain.size}" + ", -1" * reach.by_row + ")"
+            self.emit(f"{flat}[{index}] = True", [reach], reach)
+        return reach
 
-_RESERVED = {"theta", "u", "v", "g", "gu", "gv", "seed", "rows", "dtype", "outer"}
+    def reach_view(self, operand: Operand, suffix: str = "") -> Array:
+        """The truths of a block of cells, whether they are reached."""
+        assert operand.regular is not None
+        space, offset, strides = operand.regular
+        whole, key = self.all_reach(space), ("reach", operand.regular, operand.shape, suffix)
+        if key not in self.views:
+            by_row, size = whole.by_row, self.layout.sizes[space]
+            text = view_text(whole.name, offset, operand.shape, strides, by_row, size)
+            name = self.unique("r" + self.name_of(space, offset))
+            self.bindings["buffers"].append((name, text + suffix))
+            self.views[key] = Array(self, operand.shape, by_row, True, name)
+        return self.views[key]
+
+    def all_reach(self, space: int) -> Array:
+        """The truths of all cells of a space; at first they are not reached."""
+        key, size, by_row = ("reach", space), self.layout.sizes[space], space == ROWS
+        if key not in self.views:
+            whole = Array(self, (size,), by_row, True, "rv" if by_row else "ru")
+            made = f"empty(({size},{' rows' * by_row}), bool)"
+            self.bindings.setdefault("buffers", []).append((whole.name, made))
+            self.backward[0].insert(0, Instruction("{out}.fill(False)", [], whole))
+            self.views[key] = whole
+        return self.views[key]
+
+    def pass_reach(self, operand: Operand, reach: Array | None) -> None:
+        """Note that an operand is reached where its user is; None is everywhere."""
+        spaces = [space for space in operand.spaces if space in (FREE, ROWS)]
+        if not spaces or not self.wants(operand):
+            return
+        assert operand.cells is not None
+        if reach is None:
+            self.mark(self.certain, operand)
+            return
+        over_rows = reach.by_row and spaces == [FREE]
+        spread = [a for a, n in enumerate(operand.shape) if n == 1 and reach.shape[a] > 1]
+        if spread or over_rows:
+            text = _reduction(spread, over_rows, reach).replace("add.", "logical_or.")
+            by_row = reach.by_row and not over_rows
+            shape = [1 if axis in spread else n for axis, n in enumerate(reach.shape)]
+            found = self.temporary(shape, by_row, True, over_rows or reach.expanded)
+            reach = self.emit(text, [reach], found)
+        if operand.regular is None or len(np.unique(operand.cells)) < operand.cells.size:
+            for space in spaces:
+                self.scatter_reach(operand, space, reach)
+            return
+        expand = reach.expanded and spaces == [FREE]
+        target = self.reach_view(operand, "[..., None]" if expand else "")
+        self.emit("logical_or({0}, {1}, {out})", [target, reach], target)
+
+    def scatter_reach(self, operand: Operand, space: int, reach: Array) -> None:
+        """The same for the cells in one space of an operand that is no view."""
+        here, at = self.wanted(operand, space)
+        if not len(here):
+            return
+        whole, count = self.all_reach(space), math.prod(reach.shape)
+        lies = np.arange(count).reshape(reach.shape)
+        lies = np.broadcast_to(lies, operand.shape).reshape(-1)[here]
+        order = np.argsort(at, kind="stable")
+        cells, starts = np.unique(at[order], return_index=True)
+        terms = f"{{1}}.reshape({count}, -1)[{self.constant(lies[order], 'index')}]"
+        if not whole.by_row:
+            terms = f"logical_or.reduce({terms}, 1)"
+        if len(cells) < len(at):
+            terms = f"logical_or.reduceat({terms}, {self.constant(starts, 'index')}, 0)"
+        self.emit(f"{{0}}[{self.constant(cells, 'index')}] |= {terms}", [whole, reach], whole)
+
+    def pass_on(self, step: Step) -> None:
+        """The reach of what was not computed elementwise."""
+        values, bias = step.operands[:2], step.operands[2:]
+        reaches: list[Array | None] = [None, None]
+        if self.reach is not None or step.form == "take":
+            inner = any(space in (FREE, ROWS) for o in values for space in o.spaces)
+            self.doubtful |= inner and step.row is not total_of  # they multiply what is not reached
+        if self.reach is not None and step.form == "product":
+            for which, axis in ((0, len(step.out.shape) - 1), (1, len(step.out.shape) - 2)):
+                shape = [1 if a == axis else n for a, n in enumerate(step.out.shape)]
+                found = self.temporary(shape, self.reach.by_row, True)
+                text = _reduction([axis], False, self.reach).replace("add.", "logical_or.")
+                reaches[which] = self.emit(text, [self.reach], found)
+        elif self.reach is not None and step.form in ("fold", "inner"):
+            suffix = "[..., None, :]" if self.reach.by_row else "[..., None]"
+            spread = self.reach_view(step.out, suffix)
+            spread.shape = (*step.out.shape, 1)
+            reaches = [spread, spread]
+        for operand, reach in zip(values, reaches, strict=False):
+            self.pass_reach(operand, reach)
+        for operand in bias:
+            self.pass_reach(operand, self.reach)
+
+
+_RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
 _RESERVED |= {"parameters", "inputs", "gradients", "buffers", "forward", "backward"}
 _FOLD = {total_of: "add", largest_of: "maximum", smallest_of: "minimum"}
 

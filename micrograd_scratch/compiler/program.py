@@ -558,7 +558,7 @@ class _Compiled:
         self.code = Code(self.layout, _names(program), wrt_inputs, backward=program.single)
         self.source = source_of(self.code)
         self.data = fused.data
-        self.doubtful = self.layout.padded or self.code.conditional
+        self.doubtful = self.layout.padded or self.code.doubtful
         cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]
         self.most_rows = max(1, MOST_CELLS // cells)
         self.output = int(self.layout.outputs[0])
@@ -664,5 +664,5 @@ def _safe_name(label: str) -> str:
 
 # what the source calls its own variables, or a gradient of one
 _RESERVED = re.compile(
-    r"d*([tshpxuvg]|gx|index|constant|filled|f)?\d*(_\d*)*|seed|rows|dtype|theta"
+    r"d*([tshpxuvg]|gx|r[uvh]|index|constant|filled|f)?\d*(_\d*)*|seed|rows|dtype|theta"
 )
