@@ -112,7 +112,7 @@ def test_a_layer_and_its_tangent_are_one_product():
     along = program._along(False)[0]
     [step] = along._compiled(False).layout.steps
     assert step.form == "product" and step.nodes.shape == (8, 1)
-    assert "W = theta" in along.source
+    assert "W = theta" in along._compiled(False).source
 
 
 def test_constants_are_computed_when_the_graph_is_made():
