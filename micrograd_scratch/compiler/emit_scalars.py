@@ -56,6 +56,9 @@ UNPACKED = 64  # parameters, or inputs, that are all variables
 _LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
 _LEVELS |= dict.fromkeys((less, less_equal, greater, greater_equal, equal, not_equal), 0)
 _NO, _MAYBE, _SURELY = range(3)  # whether backward reaches a node
+# What an operand in a loop is: a leaf; a node outside, of this turn, of the turn before; or others,
+# which are read from lists.
+_LEAF, _SAME, _HERE, _BEFORE, _LISTED = range(5)
 
 
 class Number(Symbol):
@@ -143,59 +146,60 @@ class _Writer:
 
         self.parts = list(_parts(self.stretches, LINES))
         self.single = len(self.parts) <= 1
+        self.saved: dict[Stretch, list[str]] = {}  # what backward reads of each turn
         self.find_homes()
         self.find_listed()
 
     # -- where numbers stand
     def find_homes(self) -> None:
-        """The loops' carried numbers, and the rank that stands for each node in lists."""
-        self.home = np.arange(self.count)  # of a node in a loop: the same node in the first turn
-        self.is_inside = np.zeros(self.count, dtype=bool)  # of a loop, and read through lists only
+        """How loops read their operands, and the rank that stands for each node in lists."""
+        home = np.arange(self.count)  # of a node in a loop: the same node in the first turn
+        inside = np.zeros(self.count, dtype=bool)  # of a loop, and read through lists only
+        self.relations: dict[Stretch, list[int]] = {}
         self.carried: dict[Stretch, list[int]] = {}
         for loop in self.stretches:
             first, stop, length = loop
             if loop.turns == 1:
                 continue
-            used, later = self.turns_of(loop, 2)
-            moves = (later - used == length) & (used < first) & (used >= first - length)
-            self.carried[loop] = np.unique(used[moves]).tolist()
-            self.home[first:stop] = first + np.arange(stop - first) % length
-            self.is_inside[first:stop] = True
+            used = self.ranks_read(loop)
+            relation = np.full(used.shape[1], _LISTED)
+            moves = (np.diff(used, axis=0) == length).all(0) & (used[0] >= first - length)
+            relation[moves] = np.where(used[0] < first, _BEFORE, _HERE)[moves]
+            relation[(used == used[0]).all(0)] = _SAME
+            relation[used[0] < 0] = _LEAF
+            self.relations[loop] = relation.tolist()
+            self.carried[loop] = np.unique(used[0][relation == _BEFORE]).tolist()
+            home[first:stop] = first + np.arange(stop - first) % length
+            inside[first:stop] = True
             last = np.array(self.carried[loop], dtype=int) + (stop - first)
-            self.home[last], self.is_inside[last] = last, False  # still in its variable afterwards
-        self.inside: list[bool] = self.is_inside.tolist()
+            home[last], inside[last] = last, False  # still in its variable afterwards
+        self.home, self.inside = home, inside.tolist()
 
-    def turns_of(self, loop: Stretch, turns: int) -> np.ndarray:
+    def ranks_read(self, stretch: Stretch) -> np.ndarray:
         """(turns, operands of a turn) the ranks of the operands, -1 for leaves."""
-        a, b = self.start[loop.start], self.start[loop.start + loop.length]
-        return self.ranks[a : a + (b - a) * turns].reshape(turns, b - a)
+        a, b = self.start[stretch.start], self.start[stretch.stop]
+        return self.ranks[a:b].reshape(stretch.turns, -1)
 
     def find_listed(self) -> None:
         """Which numbers pass through lists; and which of them are read there by a loop's turn."""
-        self.is_listed = np.zeros(self.count, dtype=bool)
-        self.read_in_turns = np.zeros(self.count, dtype=bool)
+        listed, in_turns = (np.zeros(self.count, dtype=bool) for _ in range(2))
+        inside = np.array(self.inside, dtype=bool)
+
+        def reads(first: int, used: np.ndarray) -> None:
+            """A function that begins with node `first` reads these."""
+            listed[self.home[used[(used < first) | inside[used]]]] = True
+
         for part in self.parts:
             for stretch in part:
-                if stretch.turns == 1:
-                    used = self.turns_of(stretch, 1)[0]
-                else:
-                    every = self.turns_of(stretch, stretch.turns)
-                    kept = (every == every[0]).all(0)
-                    near = every[0] >= stretch.start - stretch.length
-                    far = (every[1] - every[0] != stretch.length) | ~near
-                    read = every[:, far & ~kept & (every[0] >= 0)].reshape(-1)
-                    self.read_in_turns[self.home[read]] = True
-                    used = np.append(every[0][kept], self.carried[stretch]).astype(int)
-                self.list_from(part[0].start, used[used >= 0])
+                used = self.ranks_read(stretch)
+                if stretch.turns > 1:
+                    relation = np.array(self.relations[stretch])
+                    in_turns[self.home[used[:, relation == _LISTED]]] = True
+                    used = np.append(used[0][relation == _SAME], self.carried[stretch]).astype(int)
+                reads(part[0].start, used[used >= 0])
         outputs = np.array([self.rank[node] for node in self.graph.outputs.tolist()])
-        self.list_from(0 if self.single else self.count, outputs[outputs >= 0])
-        self.listed: list[bool] = (self.is_listed | self.read_in_turns).tolist()
-        self.in_turns: list[bool] = self.read_in_turns.tolist()
-
-    def list_from(self, first: int, used: np.ndarray) -> None:
-        """A function that begins with node `first` reads these nodes."""
-        elsewhere = used[(used < first) | self.is_inside[used]]
-        self.is_listed[self.home[elsewhere]] = True
+        reads(0 if self.single else self.count, outputs[outputs >= 0])
+        self.listed, self.in_turns = (listed | in_turns).tolist(), in_turns.tolist()
 
     def leaf(self, node: int) -> Place:
         """A parameter or an input."""
@@ -240,7 +244,9 @@ class _Writer:
         """Node i of the stretch that is being written: in a loop, of this turn."""
         once = self.uses[i] == 1 and not self.listed[i]
         if self.in_straight:
-            return self.place(i)._replace(outside=False, once=once)
+            if i not in self.own_places:
+                self.own_places[i] = self.place(i)._replace(outside=False, once=once)
+            return self.own_places[i]
         node = self.nodes[i]
         d = f"d{i}" if self.wanted[node] else ""
         r = f"r{i}" if self.reached[node] == _MAYBE else ""
@@ -248,7 +254,7 @@ class _Writer:
         return Place(f"v{i}", d, r, self.column(every) if self.listed[i] else "", once=once)
 
     def operand(self, i: int, k: int) -> Place | float | str:
-        """Operand k of node i: a constant, a constant that changes from turn to turn, or a place."""
+        """Operand k of node i: a number, the name of one that changes by turn, or a place."""
         at = self.first_operand[i] + k
         node, stretch = self.operands[at], self.stretch
         j = self.rank[node]
@@ -258,27 +264,21 @@ class _Writer:
                 return float(self.graph.data[node]) if leaf == CONSTANT else self.leaf(node)
             return self.own(j) if j >= stretch.start else self.place(j)
         first, stop, length = stretch
-        body = self.first_operand[first + length] - self.first_operand[first]
-        if j < 0:
-            nodes = self.graph.operands[at : self.first_operand[stop] : body]
-            return self.leaf_of_turns(nodes)
-        ranks = self.ranks[at : self.first_operand[stop] : body]
-        if (ranks == j).all():
+        relation = self.relations[stretch][at - self.first_operand[first]]
+        if relation == _SAME:
             return self.place(j)
-        near = ranks[1] - j == length
-        if near and j >= first:
+        if relation == _HERE:
             return self.own(j)
-        node = self.nodes[j]
-        if near and j >= first - length:
-            of = self.nodes[j + length]
-            return Place(
-                f"w{j}", f"e{j}" if self.wanted[of] else "",
-                f"q{j}" if self.reached[of] == _MAYBE else "",
-            )  # fmt: skip
-        every = self.operands[at : self.first_operand[stop] : body]
-        index = self.column(ranks)
-        wanted = any(self.wanted[node] for node in every)
-        maybe = any(self.reached[node] == _MAYBE for node in every)
+        if relation == _BEFORE:
+            node = self.nodes[j + length]
+            maybe = self.reached[node] == _MAYBE
+            return Place(f"w{j}", f"e{j}" if self.wanted[node] else "", f"q{j}" if maybe else "")
+        turns = slice(at, self.first_operand[stop], len(self.relations[stretch]))
+        if relation == _LEAF:
+            return self.leaf_of_turns(self.graph.operands[turns])
+        index = self.column(self.ranks[turns])
+        wanted = any(self.wanted[node] for node in self.operands[turns])
+        maybe = any(self.reached[node] == _MAYBE for node in self.operands[turns])
         return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
 
     def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
@@ -365,6 +365,39 @@ class _Writer:
         self.lines.append(self.indent + source)
 
     # -- forward
+    def begin(self, part: list[Stretch]) -> None:
+        self.first = part[0].start if part else 0
+        self.loops = [stretch for stretch in part if stretch.turns > 1]
+        self.lines: list[str] = []
+        self.indent, self.temporaries = "    ", 0
+        self.known: dict[str, str] = {}  # function calls, and the variables that hold them
+        self.known_in: dict[Stretch, dict[str, str]] = {}
+        self.inlined: dict[str, Number] = {}  # variables that are not made: read only once
+        self.deferred: dict[str, Number] = {}  # adjoints of a single term, until they are read
+        self.columns: dict[str, str] = {}  # what a loop goes through, and the variable for it
+        self.places: dict[int, Place] = {}
+        self.own_places: dict[int, Place] = {}  # those of straight lines
+        self.read: Counter[int] = Counter()  # how often what may be worth a variable is read
+        for first, stop, length in part:
+            a, b = self.first_operand[first], self.first_operand[first + length]
+            self.read.update(self.operands[a:b] * (1 if stop == first + length else 2))
+        self.needed = self.read_by_rules(part)
+
+    def read_by_rules(self, part: list[Stretch]) -> set[int]:
+        """The nodes whose numbers the backward lines of a part read."""
+        needed: set[int] = set()
+        for first, stop, length in part:
+            for i in range(first, first + length):
+                node = self.nodes[i]
+                if not (self.reached[node] and self.wanted[node]):
+                    continue
+                parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
+                rule = _rule(self.rows[i], len(parents))
+                for parent, read in zip(parents, rule.reads, strict=True):
+                    if self.wanted[parent] or stop > first + length:  # or may be in other turns
+                        needed.update([node, *parents][position] for position in read)
+        return {self.rank[node] for node in needed}
+
     def forward(self, part: list[Stretch], saving: bool) -> list[str]:
         """The lines of a part; `saving` what its backward lines read of every turn of a loop."""
         self.begin(part)
@@ -377,7 +410,8 @@ class _Writer:
             at, own = len(self.lines), self.known
             carried, name = self.carried[stretch], f"saved{stretch.start}"
             head = [f"    w{j} = {self.place(j).value}" for j in carried]
-            self.columns, self.known, self.indent = {}, {}, "        "
+            self.columns = {}
+            self.known, self.indent = {}, "        "
             for i in range(stretch.start, stretch.start + stretch.length):
                 self.compute(i)
             saved = self.saved.get(stretch) if saving else None
@@ -393,41 +427,6 @@ class _Writer:
                 if self.listed[j + last] and not self.listed[j + stretch.length]:
                     self.line(f"v[{j + last}] = v{j + stretch.length}")
         return self.lines
-
-    def begin(self, part: list[Stretch]) -> None:
-        self.first = part[0].start
-        self.loops = [stretch for stretch in part if stretch.turns > 1]
-        self.lines: list[str] = []
-        self.known: dict[str, str] = {}
-        self.known_in: dict[Stretch, dict[str, str]] = {}
-        self.inlined: dict[str, Number] = {}
-        self.columns: dict[str, str] = {}
-        self.places: dict[int, Place] = {}
-        self.deferred: dict[str, Number] = {}
-        self.indent, self.temporaries = "    ", 0
-        self.read: Counter[int] = Counter()  # how often a function reads what it might unpack
-        for first, _, length in part:
-            a, b = self.first_operand[first], self.first_operand[first + length]
-            self.read.update(self.operands[a:b])
-        for loop in self.loops:
-            a, b = (self.first_operand[i] for i in (loop.start, loop.start + loop.length))
-            self.read.update(self.operands[a:b])
-        self.needed = self.read_by_rules(part)
-
-    def read_by_rules(self, part: list[Stretch]) -> set[int]:
-        """The nodes whose numbers the backward lines of a part read."""
-        needed = set()
-        for first, stop, length in part:
-            for i in range(first, first + length):
-                node = self.nodes[i]
-                if not (self.reached[node] and self.wanted[node]):
-                    continue
-                parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
-                rule = _rule(self.rows[i], len(parents))
-                for parent, read in zip(parents, rule.reads, strict=True):
-                    if self.wanted[parent] or stop > first + length:  # or may be in other turns
-                        needed.update([node, *parents][position] for position in read)
-        return {self.rank[node] for node in needed}
 
     def compute(self, i: int) -> None:
         row = self.rows[i]
@@ -466,9 +465,11 @@ class _Writer:
     # -- backward
     def backward(self, part: list[Stretch], seed: bool) -> list[str]:
         """The lines that follow `forward` of the same part; its output's adjoint is 1 if `seed`."""
-        self.lines, self.starts, self.arrived = [], [], set()
+        self.lines = []
+        self.starts: list[str] = []
         self.outer_starts = self.starts
-        self.saved: dict[Stretch, list[str]] = {}
+        self.arrived: set[str] = set()  # the adjoints that hold something
+        self.saved = {}
         if seed:
             place = self.place(self.rank[self.root])
             self.line(f"{place.adjoint} = 1.0")
@@ -729,7 +730,8 @@ class _Writer:
             f"    return ({', '.join(results)},)",
             "",
             "def run(p, x):",
-            f"    v, d, r, g = [0.0] * {n}, [0.0] * {n}, [False] * {n}, [0.0] * {self.sizes[self.wrt]}",
+            f"    v, d, r = [0.0] * {n}, [0.0] * {n}, [False] * {n}",
+            f"    g = [0.0] * {self.sizes[self.wrt]}",
             f"    parts = [part(p, x, v, d, r, g) for part in ({parts})]",
             "    for part in parts:",
             "        next(part)",
@@ -814,42 +816,41 @@ def _symbols_in(slopes: Sequence[Any]) -> tuple[frozenset[int], bool]:
 
 def _dependence(graph: Graph, wrt: int) -> tuple[list[bool], list[int]]:
     """For every node: whether it depends on leaves of kind `wrt`; whether backward reaches it."""
-    start, operands, op = graph.start.tolist(), graph.operands.tolist(), graph.op.tolist()
-    wanted = (graph.kind == wrt).tolist()
     computed = np.flatnonzero(graph.kind == COMPUTED).tolist()
+    start, every = graph.start.tolist(), graph.operands.tolist()
+    wanted = (graph.kind == wrt).tolist()
     for node in computed:
-        for p in operands[start[node] : start[node + 1]]:
+        for p in every[start[node] : start[node + 1]]:
             if wanted[p]:
                 wanted[node] = True
                 break
     reached = [_NO] * len(graph)
     reached[int(graph.outputs[0])] = _SURELY
     constant = (graph.kind == CONSTANT).tolist()
-    rules: dict[tuple[int, int], tuple[int, ...]] = {}
-    selective = [row.selective for row in graph.rows[1:]]
+    op, selective = (
+        graph.op.tolist(),
+        [position > 0 and row.selective for position, row in enumerate(graph.rows)],
+    )
     for node in reversed(computed):
         ours = reached[node]
         if not (ours and wanted[node]):
             continue
-        a, b = start[node], start[node + 1]
-        parents = operands[a:b]
-        key = (op[node], b - a)
-        exists = rules.get(key)
-        if exists is None:
-            row = graph.rows[op[node]]
-            exists = _rule(row, b - a).exists
-            if not selective[op[node] - 1]:
-                rules[key] = exists
-            elif any(constant[p] for p in parents):  # which may settle a condition
-                xs = [float(graph.data[p]) if constant[p] else Symbol("") for p in parents]
-                try:
-                    exists = _existing(row.partials(Symbol(""), *xs))
-                except TypeError:
-                    pass
+        parents = every[start[node] : start[node + 1]]
+        if not selective[op[node]]:
+            for p in parents:
+                if reached[p] < ours:
+                    reached[p] = ours
+            continue
+        row = graph.rows[op[node]]
+        exists = _rule(row, len(parents)).exists
+        if any(constant[p] for p in parents):  # which may settle a condition
+            xs = [float(graph.data[p]) if constant[p] else Symbol("") for p in parents]
+            try:
+                exists = _existing(row.partials(Symbol(""), *xs))
+            except TypeError:
+                pass
         for p, way in zip(parents, exists, strict=True):
-            way = min(ours, way)
-            if way > reached[p] and wanted[p]:
-                reached[p] = way
+            reached[p] = max(reached[p], min(ours, way))
     return wanted, reached
 
 

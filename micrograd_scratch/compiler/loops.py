@@ -9,7 +9,7 @@ source: emit_scalars.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from .record import COMPUTED, CONSTANT, Graph
 
 BODY = 8  # nodes at least: 36 ns an operation of the logistic map, 48 with 3 to a turn
 MOST = 400  # nodes in a period
+MIX = 0x5851F42D4C957F2D  # odd: multiplying by it spreads a number over 64 bits (Knuth's MMIX)
+OTHER = 0x1E3779B97F4A7C15
 SAVED = 64  # nodes that need not be written: a loop that saves fewer stays straight
 
 
@@ -33,25 +35,28 @@ class Stretch(NamedTuple):
         return (self.stop - self.start) // self.length
 
 
-def stretches(graph: Graph, *flags: list[int]) -> list[Stretch]:
+def stretches(graph: Graph, *flags: Sequence[int]) -> list[Stretch]:
     """The computed nodes in order, as loops and what is between them.
 
     flags  (n,) of every node, what else has to be alike in all turns of a loop
     """
-    start = np.append(graph.start[:-1][graph.kind == COMPUTED], len(graph.operands))
+    computed = graph.kind == COMPUTED
+    start = np.append(graph.start[:-1][computed], len(graph.operands))
     n = len(start) - 1
-    rank = np.where(graph.kind == COMPUTED, np.cumsum(graph.kind == COMPUTED) - 1, -1)
+    rank = np.where(computed, np.cumsum(computed) - 1, -1)
     operands = rank[graph.operands] if len(graph.operands) else graph.operands
+    codes = np.stack([graph.op, *flags, np.diff(graph.start)])[:, computed]
+    kinds = graph.kind[graph.operands]
     found: list[tuple[int, int, int]] = []
     if n > SAVED:
-        signature = _signature(graph, flags)[graph.kind == COMPUTED]
+        signature = _signature(graph, flags)[computed]
         for period in _periods(signature):
             found += _repetitions(period, signature, start, operands)
     loops: list[Stretch] = []
     for first, last, period in sorted(found, key=lambda run: (run[0] - run[1], run[2])):
         for a, b in _without(first, last, loops):
             loop = _loop(a, b, period, start, operands)
-            if (loop.turns - 1) * loop.length >= SAVED:
+            if (loop.turns - 1) * loop.length >= SAVED and _turns_agree(loop, codes, kinds, start):
                 loops.append(loop)
     whole, at = [], 0
     for loop in sorted(loops):
@@ -61,21 +66,26 @@ def stretches(graph: Graph, *flags: list[int]) -> list[Stretch]:
     return [stretch for stretch in whole if stretch.start < stretch.stop]
 
 
-def _signature(graph: Graph, flags: tuple[list[int], ...]) -> np.ndarray:
+def _signature(graph: Graph, flags: tuple[Sequence[int], ...]) -> np.ndarray:
     """(n,) a code of each node's operation, flags, and operands' kinds."""
-    code = np.stack([graph.op, *map(np.asarray, flags)]).astype(np.int64)
-    number = np.random.default_rng(0).integers(1, 2**62, (len(code), 1), dtype=np.int64)
-    signature = (code * number).sum(0)
     arity = np.diff(graph.start)
+    signature = arity.astype(np.int64)
+    for code in (graph.op, *flags):
+        signature = signature * OTHER + np.asarray(code)
     place = np.arange(len(graph.operands)) - np.repeat(graph.start[:-1], arity)
-    terms = (graph.kind[graph.operands] + 1) * (2 * place + 1) * 0x9E3779B97F4A7C1
+    weight = _weights(place)
+    terms = (graph.kind[graph.operands] + 1) * weight
     # where a constant decides what depends on what, it is part of the operation
     selective = np.array([row.arity != 0 and row.selective for row in graph.rows])
     decides = np.repeat(selective[graph.op], arity) & (graph.kind[graph.operands] == CONSTANT)
-    terms[decides] += graph.data[graph.operands[decides]].view(np.int64) * (2 * place[decides] + 1)
-    signature += np.bincount(np.repeat(np.arange(len(graph)), arity), minlength=len(graph)) << 32
+    terms[decides] += graph.data[graph.operands[decides]].view(np.int64) * weight[decides] * OTHER
     totals = np.concatenate([[0], np.cumsum(terms)])
-    return signature + totals[graph.start[1:]] - totals[graph.start[:-1]]
+    return signature * OTHER + totals[graph.start[1:]] - totals[graph.start[:-1]]
+
+
+def _weights(place: np.ndarray) -> np.ndarray:
+    """What an operand's code is multiplied by, by its place among the operands: MIX to a power."""
+    return np.cumprod(np.full(place.max(initial=0) + 1, MIX))[place]
 
 
 def _periods(signature: np.ndarray) -> list[int]:
@@ -89,7 +99,7 @@ def _periods(signature: np.ndarray) -> list[int]:
         common = np.argsort(-counts, kind="stable")[:3]
         periods.update(common[counts[common] > SAVED // 2].tolist())
         for _ in range(2):  # windows of 1, 4, 16, 64 nodes
-            window = window[width:] * 0x5851F42D4C957F2D + window[:-width]
+            window = window[width:] * MIX + window[:-width]
             width *= 2
     return sorted(periods)
 
@@ -97,7 +107,7 @@ def _periods(signature: np.ndarray) -> list[int]:
 def _repetitions(
     period: int, signature: np.ndarray, start: np.ndarray, operands: np.ndarray
 ) -> Iterator[tuple[int, int, int]]:
-    """Maximal stretches (start, stop, period) in which each node is like the one a period before."""
+    """Maximal (start, stop, period) in which each node is like the one a period before."""
     alike = np.zeros(len(signature), dtype=bool)
     alike[period:] = signature[period:] == signature[:-period]
     nodes = np.flatnonzero(alike)
@@ -114,7 +124,7 @@ def _repetitions(
     way = np.zeros(len(signature), dtype=np.int64)
     given = np.full(len(signature), -1)  # the last operand that has to come before the loop
     given[nodes] = np.maximum.reduceat(np.where(relation == 3, now, -1), ends - arity)
-    way[nodes] = np.add.reduceat(relation * (2 * place + 1) * 0x9E3779B97F4A7C1, ends - arity)
+    way[nodes] = np.add.reduceat(relation * _weights(place), ends - arity)
     changed = np.zeros(len(signature), dtype=bool)
     changed[period:] = alike[period:] & alike[:-period] & (way[period:] != way[:-period])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], alike, [False]])))
@@ -127,6 +137,15 @@ def _repetitions(
                 yield first, i, period  # from here on the operands relate in another way
                 first = i
         yield first, last, period
+
+
+def _turns_agree(loop: Stretch, codes: np.ndarray, kinds: np.ndarray, start: np.ndarray) -> bool:
+    """Whether what signatures stand for is the same in all turns, as it is but for a collision."""
+    nodes = codes[:, loop.start : loop.stop].reshape(len(codes), loop.turns, -1)
+    operands = kinds[start[loop.start] : start[loop.stop]]
+    return bool((nodes == nodes[:, :1]).all()) and bool(
+        (operands.reshape(loop.turns, -1) == operands[: len(operands) // loop.turns]).all()
+    )
 
 
 def _without(first: int, last: int, loops: list[Stretch]) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import LEAF, Value, source_line, topological_order
+from ..engine import LEAF, Value, _lines, source_line, topological_order
 from ..operations import Operation
 
 COMPUTED, CONSTANT, PARAMETER, INPUT = range(4)
@@ -73,21 +73,22 @@ def record(outputs: Sequence[Value], inputs: Sequence[Value], parameters: Sequen
     rows: dict[Operation, int] = {LEAF: 0}
     op = [rows.setdefault(node.row, len(rows)) for node in nodes]
     operands: list[int] = []
-    start = [0]
+    ends = [0]
     for node in nodes:
         operands.extend(map(number.__getitem__, node.parents))
-        start.append(len(operands))
-    kind = np.array([COMPUTED if node.parents else CONSTANT for node in nodes])
+        ends.append(len(operands))
+    start = np.array(ends)
+    kind = np.where(np.diff(start) > 0, COMPUTED, CONSTANT)
     slot = np.full(len(nodes), -1)
     for leaf_kind, leaves in ((PARAMETER, parameters), (INPUT, inputs)):
         for position, leaf in enumerate(leaves):
             if leaf in number:
                 kind[number[leaf]], slot[number[leaf]] = leaf_kind, position
-    lines = {i: line for i, node in enumerate(nodes) if (line := source_line(node))}
+    lines = {i: line for i, node in enumerate(nodes) if _lines and (line := source_line(node))}
     return Graph(
         list(rows),
         np.array(op),
-        np.array(start),
+        start,
         np.array(operands, dtype=int),
         kind,
         slot,
