@@ -48,7 +48,7 @@ from ..operations import (
 from .loops import Stretch, stretches
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
-LINES = 300  # nodes in a function
+LINES = 200  # nodes in a function
 TERMS = 50  # of a sum, in one line
 SIZE = 12  # operations in one expression
 UNPACKED = 64  # parameters, or inputs, that are all variables
@@ -720,6 +720,7 @@ class _Writer:
                 f"    g[{self.slot[self.root]}] = 1.0" if self.kind[self.root] == self.wrt else ""
             )
         n = self.count
+        flags = f"[False] * {n}" if _MAYBE in self.reached else "None"
         parts = ", ".join(f"part_{k}" for k in range(len(self.parts)))
         return [
             *out,
@@ -730,7 +731,7 @@ class _Writer:
             f"    return ({', '.join(results)},)",
             "",
             "def run(p, x):",
-            f"    v, d, r = [0.0] * {n}, [0.0] * {n}, [False] * {n}",
+            f"    v, d, r = [0.0] * {n}, [0.0] * {n}, {flags}",
             f"    g = [0.0] * {self.sizes[self.wrt]}",
             f"    parts = [part(p, x, v, d, r, g) for part in ({parts})]",
             "    for part in parts:",
