@@ -113,7 +113,7 @@ class Operation:
         if hasattr(numpy, self.array):
             return getattr(numpy, self.array)
         # NumPy does not have it: the scalar function on every element, about 0.1 us each
-        return lambda *xs: numpy.frompyfunc(self.number, len(xs), 1)(*xs).astype(float)
+        return lambda *xs: numpy.asarray(numpy.frompyfunc(self.number, len(xs), 1)(*xs), float)
 
     @cached_property
     def selective(self) -> bool:
@@ -307,12 +307,12 @@ def _sigmoid(x: float) -> float:
 
 
 def _sigmoid_array(x: Any) -> Any:
-    t = exp(copysign(x, -1.0))  # exp(-|x|) never overflows and keeps both tails
+    t = exp(-absolute(x))  # exp(-|x|) never overflows and keeps both tails
     return maximum_of_two(t, x >= 0) / (1.0 + t)
 
 
 def _sigmoid_partials(y: Any, x: Any) -> tuple[Any]:
-    t = exp(copysign(x, -1.0))
+    t = exp(-absolute(x))
     return (t / ((1.0 + t) * (1.0 + t)),)  # y * (1 - y) with its tails
 
 

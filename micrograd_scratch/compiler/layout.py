@@ -64,6 +64,18 @@ class Operand:
     dead: np.ndarray | None = None
 
     @property
+    def addresses(self) -> np.ndarray:
+        """The cells of an operand that is not all constants."""
+        assert self.cells is not None
+        return self.cells
+
+    @property
+    def view(self) -> tuple[int, int, tuple[int, ...]]:
+        """The regular form of an operand that has one."""
+        assert self.regular is not None
+        return self.regular
+
+    @property
     def spaces(self) -> list[int]:
         return [] if self.cells is None else np.unique(self.cells >> SHIFT).tolist()
 
@@ -192,7 +204,7 @@ class _Layouter:
                 if numbers.shape[axis] > 1 and np.all(numbers == first):
                     numbers = first
             return Operand(cells.shape, literal=numbers)
-        regular = _regular(cells, self.layout.sizes)
+        regular = regular_form(cells, self.layout.sizes)
         dead = None
         if regular is None:
             if len(live) < cells.size:  # dead members read a live cell, which is a sane number
@@ -216,7 +228,7 @@ class _Layouter:
             order = np.argsort(position)
             shape = self.split(operands[order])
             if len(shape) == 1 and not any(
-                _is_constant(cells) or _regular(cells[order], self.layout.sizes)
+                _is_constant(cells) or regular_form(cells[order], self.layout.sizes)
                 for cells in operands.T
             ):  # nothing to keep in order: what is used equally often, side by side
                 order = order[np.argsort(-self.uses[nodes[order]], kind="stable")]
@@ -262,7 +274,7 @@ class _Layouter:
         """
         n = len(operands)
         for cells in operands.T:
-            if n < 4 or _regular(cells, self.layout.sizes) or _is_constant(cells):
+            if n < 4 or regular_form(cells, self.layout.sizes) or _is_constant(cells):
                 continue
             change, again = cells != cells[0], cells == cells[0]
             run = int(np.argmax(change)) if change.any() else n
@@ -271,7 +283,7 @@ class _Layouter:
                 if 1 < width < n and n % width == 0:
                     grid = cells.reshape(n // width, width)
                     same = (grid == grid[:, :1]).all() or (grid == grid[:1]).all()
-                    if same or _regular(grid, self.layout.sizes):
+                    if same or regular_form(grid, self.layout.sizes):
                         return n // width, width
         return (n,)
 
@@ -312,6 +324,8 @@ class _Layouter:
     def products(self, nodes: np.ndarray, lengths: np.ndarray) -> None:
         """Dots: matrix products, or elementwise where there is one term only."""
         biased = lengths % 2 == 1
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]] = []
+        zero = (self.buffer(nodes) << SHIFT) + ZERO
         for with_bias in (True, False):
             some, sizes = nodes[biased == with_bias], lengths[biased == with_bias]
             if not len(some):
@@ -324,15 +338,15 @@ class _Layouter:
                 left.append(cells[:, : size // 2])
                 right.append(cells[:, size // 2 : 2 * (size // 2)])
                 bias.append(cells[:, -1])
-            biases = np.concatenate(bias) if with_bias else None
-            zero = (self.buffer(some) << SHIFT) + ZERO
-            # first what parameters alone make, such as a penalty: its adjoint then comes last,
-            # when there is something to add it to
-            hosted = host(left, right, zero)
-            hosted.sort(key=lambda found: not (_of_theta(found[0]) and _of_theta(found[1])))
-            for a, b, which in hosted:
+            biases = np.concatenate(bias)
+            for a, b, which in host(left, right, zero):
                 self.layout.padded |= bool((a == zero).any() or (b == zero).any())
-                self.product(every[which], a, b, None if biases is None else biases[which])
+                found.append((every[which], a, b, biases[which] if with_bias else None))
+        # first what parameters alone make, such as a penalty: its adjoint then comes last,
+        # when there is something to add it to
+        found.sort(key=lambda dots: not (_of_theta(dots[1]) and _of_theta(dots[2])))
+        for dots in found:
+            self.product(*dots)
 
     def product(
         self, nodes: np.ndarray, left: np.ndarray, right: np.ndarray, bias: np.ndarray | None
@@ -403,7 +417,9 @@ def grid_steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     return steps
 
 
-def _regular(cells: np.ndarray, sizes: Sequence[int]) -> tuple[int, int, tuple[int, ...]] | None:
+def regular_form(
+    cells: np.ndarray, sizes: Sequence[int]
+) -> tuple[int, int, tuple[int, ...]] | None:
     """(space, offset, strides) if the addresses are regular wherever they are not holes."""
     live = cells != HOLE
     strides = []

@@ -334,23 +334,19 @@ class Program:
         arrays, rows, first = [], None, ""
         for x, (name, shape) in zip(inputs, self.inputs, strict=True):
             array = np.asarray(x, self.dtype)
-            if array.ndim == 2 and len(shape) == 1 and array.shape[1] == shape[0] and len(array):
-                if rows is None or rows == len(array):  # the usual case
-                    rows, first = len(array), name
-                    arrays.append((array, True))
-                    continue
-            if array.shape == shape:
-                arrays.append((array.reshape(1, -1), False))
-                continue
-            if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+            own = array.ndim != len(shape)
+            if array.shape[own:] != shape:
                 wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
                 raise ValueError(
                     f"{name} has shape {array.shape}, but the program takes ({wanted})"
                 )
-            if rows is not None and len(array) != rows:
+            if own and rows is not None and len(array) != rows:
                 raise ValueError(f"{name} has {len(array)} rows, but {first} has {rows}")
-            rows, first = len(array), name
-            arrays.append((array.reshape(rows, math.prod(shape)), True))
+            if own:
+                rows, first = len(array), name
+            if array.ndim != 2 or not own:
+                array = array.reshape(len(array) if own else 1, math.prod(shape))
+            arrays.append((array, own))
         if rows == 0:
             raise ValueError("there are no rows: a mean over nothing is undefined")
         count = 1 if rows is None else rows
@@ -566,6 +562,7 @@ class _Compiled:
         self.namespace: dict[str, Any] = {
             "strided": runtime.strided,
             "take_values": runtime.take_values,
+            "locate": runtime.locate,
             "put_values": runtime.put_values,
             "broadcast_to": np.broadcast_to,
         }
@@ -622,15 +619,17 @@ class _State:
             self._forward(*self.parameters, *self.inputs)
             self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
             number = self.cell(self.compiled.output)
-            return float(number.sum()) if np.ndim(number) else float(number) * self.rows
+            if np.ndim(number) == 0:
+                return float(number) * self.rows
+            return number.item() if self.rows == 1 else float(number.sum())
 
     def cell(self, address: int) -> Any:
         space, at = address >> SHIFT, address & (1 << SHIFT) - 1
-        if space == LITERAL:
-            return self.compiled.data[at]
+        if space == ROWS:
+            return self.v[at]
         if space >= FIRST_INPUT:
             return self.arrays[space - FIRST_INPUT][at]
-        return {THETA: self.theta, FREE: self.u, ROWS: self.v}[space][at]  # type: ignore[index]
+        return {THETA: self.theta, FREE: self.u, LITERAL: self.compiled.data}[space][at]  # type: ignore[index]
 
     def read_outputs(self, out: np.ndarray) -> None:
         """Write the outputs to `out`, (rows, m)."""

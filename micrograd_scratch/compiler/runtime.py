@@ -38,7 +38,7 @@ def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
     """The same on arrays."""
 
     def by_element(function: Any) -> Any:
-        return lambda *xs: np.frompyfunc(function, len(xs), 1)(*xs).astype(float)
+        return lambda *xs: np.asarray(np.frompyfunc(function, len(xs), 1)(*xs), float)
 
     slope, exists = slope_of(row, position)
     return by_element(slope), by_element(exists)
@@ -57,6 +57,17 @@ def take_values(
         values, index, out = (np.moveaxis(a, -1, 0) for a in (values, index, out))
     chosen = index[..., None]  # (..., r, 1, 1) against (..., 1, c, width)
     out[...] = np.take_along_axis(values[..., None, :, :], chosen, axis=-1)[..., 0]
+
+
+def locate(
+    index: np.ndarray, width: int, stride: int, place: np.ndarray, out: np.ndarray, name: str
+) -> None:
+    """out[..., r, c] = place[..., 0, c] + stride * index[..., r, 0]: where the values taken are."""
+    if index.size == 1:  # 1.2 us instead of 5
+        np.add(place, stride * checked_index(index.item(), width, name), out)
+    else:
+        np.multiply(checked_indices(index, width, name), stride, out)
+        np.add(out, place, out)
 
 
 def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool) -> None:

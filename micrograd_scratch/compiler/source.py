@@ -26,7 +26,7 @@ def source_of(code: Code) -> str:
     needs_outer = any(line.template.startswith("outer(") for line in lines)
     used |= {"multiply", "matmul"} if needs_outer else set()
     used |= {word for pair in code.bindings.get("buffers", []) for word in _called(pair[1])}
-    bound = {f: [name for name, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
+    bound = {f: [array.name for array, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
     imported = sorted(word for word in used | {"empty"} if hasattr(np, word))
     out = [f"from numpy import {', '.join([*imported, 'inf', 'nan'])}", ""]
     inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
@@ -37,14 +37,14 @@ def source_of(code: Code) -> str:
     }
     for function, names in arguments.items():
         out += [f"def {function}({', '.join(names)}):"]
-        out += [f"    {name} = {text}" for name, text in code.bindings.get(function, [])]
+        out += [f"    {array.name} = {text}" for array, text in code.bindings.get(function, [])]
         out += [f"    return ({''.join(name + ', ' for name in bound[function])})", ""]
     out += ["def buffers(u, v, gu, gv, rows, dtype):"]
     if needs_outer:
         out += [
             "    outer = multiply if rows == 1 else matmul  # 60 us instead of 191 for 128 x 784"
         ]
-    out += [f"    {name} = {text}" for name, text in code.bindings.get("buffers", [])]
+    out += [f"    {array.name} = {text}" for array, text in code.bindings.get("buffers", [])]
     out += [f"    {name} = {text}" for name, text in temporaries]
     out += [f"    {line.text()}" for line in forward + backward if line.is_view]
     passed = bound["parameters"] + bound["inputs"]
@@ -96,23 +96,21 @@ def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
     for array, i in last.items():
         ending.setdefault(i, []).append(array)
     for i, line in enumerate(lines):
-        out = line.out
-        if not out.name:
-            if line.template.startswith("{out} ="):
-                out.name = f"s{i}"
+        if not line.out.name and line.template.startswith("{out} ="):
+            line.out.name = f"s{i}"
+        for x in (*line.reads, line.out):
+            if not isinstance(x, Array) or x.name:
+                continue
+            tail = ["rows"] if x.by_row else ["1"] if x.expanded else []
+            names = free.setdefault(x.kind, [])
+            if names:
+                name = names.pop()
             else:
-                tail = ["rows"] if out.by_row else ["1"] if out.expanded else []
-                kind = (out.shape, *tail, out.boolean)
-                names = free.setdefault(kind, [])
-                if names:
-                    out.name = names.pop()
-                else:
-                    out.name = f"t{len(made)}"
-                    shape = ", ".join([*map(str, out.shape), *tail])
-                    made.append(
-                        (out.name, f"empty(({shape},), {'bool' if out.boolean else 'dtype'})")
-                    )
-                kinds[out.name] = kind
+                name = f"t{len(made)}"
+                shape = ", ".join([*map(str, x.shape), *tail])
+                made.append((name, f"empty(({shape},), {'bool' if x.boolean else 'dtype'})"))
+            kinds[name] = x.kind
+            x.name = name
         for array in ending.get(i, ()):
             if array.name in kinds:
                 free[kinds[array.name]].append(array.name)

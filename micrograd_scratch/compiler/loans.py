@@ -1,0 +1,65 @@
+"""Loans: an adjoint that equals another is not copied until something is added to it.
+
+Backward through `a + b` the adjoints of both operands are the adjoint of the sum, and through a
+total that of every term is the adjoint of the total. Where an operand is the whole block of an
+earlier step, that step reads the later one's adjoint in place of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .factor import FREE, ROWS, SHIFT
+from .layout import Layout, Operand, regular_form
+
+
+class Loans:
+    """Whose adjoint stands for which block's."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.sizes = layout.sizes
+        self.blocks: dict[int, list[Operand]] = {FREE: [], ROWS: []}  # in the order of their cells
+        for step in layout.steps:
+            self.blocks[step.out.view[0]].append(step.out)
+        self.starts = {
+            space: np.array([block.view[1] for block in blocks], dtype=np.int64)
+            for space, blocks in self.blocks.items()
+        }
+        self.open: dict[Operand, tuple[Operand, Operand]] = {}  # block -> (its view, what it reads)
+
+    def block(self, operand: Operand) -> Operand | None:
+        """The block that consists of this operand's cells, each of them once."""
+        blocks = self.touched(operand.addresses)
+        if operand.regular is None or len(blocks) != 1:
+            return None
+        size = len(np.unique(operand.addresses))
+        return blocks[0] if blocks[0].addresses.size == size == operand.addresses.size else None
+
+    def touched(self, cells: np.ndarray) -> list[Operand]:
+        """The blocks that these cells belong to."""
+        found = []
+        for space, blocks in self.blocks.items():
+            at = cells[cells >> SHIFT == space] - (space << SHIFT)
+            numbers = np.unique(np.searchsorted(self.starts[space], at, side="right") - 1)
+            found += [blocks[number] for number in numbers[numbers >= 0].tolist()]
+        return found
+
+    def lend(self, operand: Operand, cells: np.ndarray) -> bool:
+        """Let an operand read its adjoint at these addresses, if it is a whole block."""
+        block = self.block(operand)
+        cells = np.broadcast_to(cells, operand.shape)
+        regular = regular_form(cells, self.sizes)
+        if block is None or block in self.open or regular is None:
+            return False
+        self.open[block] = operand, Operand(operand.shape, cells, regular=regular)
+        return True
+
+    def source(self, block: Operand, operand: Operand) -> Operand | None:
+        """What a borrowing block reads, arranged as an operand of its cells; None if not a view."""
+        own, lender = self.open[block]
+        first = block.addresses.min()
+        cells = np.empty(block.addresses.size, dtype=np.int64)
+        cells[own.addresses - first] = lender.addresses
+        cells = cells[operand.addresses - first]
+        regular = regular_form(cells, self.sizes)
+        return None if regular is None else Operand(operand.shape, cells, regular=regular)
