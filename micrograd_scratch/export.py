@@ -20,8 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from . import functions, operations
 from .engine import Value
 from .nn import MLP, Layer
+from .operations import Operation
 
 # an activation here -> the module in torch.nn, and its arguments
 _MODULES: dict[Any, tuple[str, dict[str, Any]]] = {
@@ -256,5 +258,8 @@ def _plain(model: Any, wanted: str) -> MLP:
 
 
 def _name_of(activation: Any) -> Any:
-    """The name of an activation; of a row, that of the operation; other functions as they are."""
-    return getattr(activation, "name", activation)
+    """The name of an activation; of a row of ours, that of the operation; others as they are."""
+    ours = (*vars(operations).values(), *vars(functions).values())
+    if not isinstance(activation, Operation) or activation not in ours:
+        return activation  # LeCun's tanh is not PyTorch's
+    return activation.name

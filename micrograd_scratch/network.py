@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import functions, operations
 from .engine import Value, as_value
 from .nn import Activation, Module, applied, find_activation
 from .operations import Operation, as_float, dot
@@ -326,7 +327,8 @@ class CustomActivation(Operation):
         self.function, self.derivative, self.width = function, derivative, float(width)
         self.given_name = name
         own = str(name or getattr(function, "__name__", ""))
-        super().__init__(own if own.isidentifier() else "custom", function, self._rule())
+        own = own if own.isidentifier() else "custom"
+        super().__init__(own, function, self._rule(), array=_array_of(function))
         self.__name__ = f"{self.name}[slope {self._slope_text()}]"
 
     def number(self, *xs: float) -> float:
@@ -356,3 +358,14 @@ class CustomActivation(Operation):
 
     def __reduce__(self) -> Any:
         return CustomActivation, (self.function, self.derivative, self.width, self.given_name)
+
+
+def _array_of(function: Callable[..., float]) -> str | Callable[..., Any]:
+    """The form for arrays of a row with that very function, such as math.sin; "" if there is none.
+
+    The name says nothing: LeCun's tanh is not NumPy's.
+    """
+    for row in (*vars(operations).values(), *vars(functions).values()):
+        if isinstance(row, Operation) and row.value is function:
+            return row.array
+    return ""

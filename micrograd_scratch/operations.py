@@ -36,7 +36,8 @@ class Operation:
               that y does not depend on that argument, so nothing is propagated (0.0 is a number,
               and 0.0 * inf is nan)
     limit     the IEEE value where Python raises: a number, or a function of the arguments
-    array     the value on NumPy arrays: a function, or the name of NumPy's (default: `name`)
+    array     the value on NumPy arrays: a function, or the name of NumPy's; without it rows of
+              this package are NumPy's function of their name, and yours run element by element
     textbook  the partials as books write them, where `partials` is longer to be exact everywhere
     domain    where tests sample arguments: (low, high), or one such pair per argument
     kinks     arguments at which there is no derivative, for tests to keep away from
@@ -56,11 +57,14 @@ class Operation:
     ) -> None:
         self.name, self.value, self.partials, self.limit = name, value, partials, limit
         self.__name__ = name
-        self.array, self.domain, self.kinks = array or name, domain, kinks
+        self.domain, self.kinks = domain, kinks
         self.textbook = textbook or partials
         code = partials.__code__
         self.arity: int | None = None if code.co_flags & 4 else code.co_argcount - 1  # 4: *xs
         self.__module__ = sys._getframe(1).f_globals["__name__"]  # where pickle looks for it
+        if array is None:  # what NumPy has under a name of yours may be something else
+            array = name if self.__module__.startswith(f"{__package__}.") else ""
+        self.array = array
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"

@@ -821,3 +821,24 @@ def test_a_singularity_that_is_not_reached_costs_no_interpreter(name, rows, monk
 
     monkeypatch.setattr(program_module.Program, "_interpreted", refuse)
     check(Model(output, {"w": w}, [x], feed), rows, form="arrays")
+
+
+def lecun_tanh(x):
+    return 1.7159 * math.tanh(x * 2 / 3)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sin", "sinc", "sum", "sign", "positive", "clip"])
+def test_what_numpy_has_under_the_name_of_your_operation_is_not_taken_for_it(name):
+    lecun_tanh.__name__ = name
+    slope = 1.7159 * 2 / 3
+    yours = [
+        mg.operation(name, lecun_tanh, lambda y, x: (slope * (1.0 - (y / 1.7159) * (y / 1.7159)),)),
+        mg.activation(lecun_tanh),
+    ]
+    X = np.linspace(-3.0, 3.0, 120).reshape(40, 3)
+    for row in yours:
+        assert row(X) == pytest.approx(1.7159 * np.tanh(X * 2 / 3), rel=1e-14)
+        model = mg.MLP(3, [40, 1], activation=row, rng=random.Random(0))
+        x = [Value(0.1) for _ in range(3)]
+        program = compile(model(x), inputs=[x], parameters=model.parameters())
+        assert program(X) == pytest.approx([model(row).data for row in X.tolist()], rel=1e-12)
