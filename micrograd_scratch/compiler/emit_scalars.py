@@ -19,8 +19,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +43,7 @@ from ..operations import (
     total_of,
     where,
 )
+from .dependence import MAYBE, dependence, rule_of
 from .loops import Stretch, stretches
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
@@ -55,7 +54,6 @@ UNPACKED = 64  # parameters, or inputs, that are all variables
 # How tightly an operator binds; a name or a call is 3, a conditional expression -1.
 _LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
 _LEVELS |= dict.fromkeys((less, less_equal, greater, greater_equal, equal, not_equal), 0)
-_NO, _MAYBE, _SURELY = range(3)  # whether backward reaches a node
 # What an operand in a loop is: a leaf; a node outside, of this turn, of the turn before; or others,
 # which are read from lists.
 _LEAF, _SAME, _HERE, _BEFORE, _LISTED = range(5)
@@ -124,7 +122,7 @@ class _Writer:
         self.functions: dict[tuple[Operation, str], str] = {}
         self.tables: dict[bytes, str] = {}
         self.kind, self.slot = graph.kind.tolist(), graph.slot.tolist()
-        self.wanted, self.reached = _dependence(graph, wrt)
+        self.wanted, self.reached = dependence(graph, wrt)
         self.stretches = stretches(graph, self.wanted, self.reached)
 
         # from here on a computed node is known by its rank among these
@@ -220,7 +218,7 @@ class _Writer:
     def place_of(self, j: int) -> Place:
         node = self.nodes[j]
         d = "d" if self.wanted[node] else ""
-        r = "r" if self.reached[node] == _MAYBE else ""
+        r = "r" if self.reached[node] == MAYBE else ""
         listed = Place(f"v[{j}]", d and f"d[{j}]", r and f"r[{j}]")
         if self.inside[j] or (j < self.first and self.read[node] < 2):
             return listed
@@ -249,7 +247,7 @@ class _Writer:
             return self.own_places[i]
         node = self.nodes[i]
         d = f"d{i}" if self.wanted[node] else ""
-        r = f"r{i}" if self.reached[node] == _MAYBE else ""
+        r = f"r{i}" if self.reached[node] == MAYBE else ""
         every = range(i, self.stretch.stop, self.stretch.length)
         return Place(f"v{i}", d, r, self.column(every) if self.listed[i] else "", once=once)
 
@@ -271,14 +269,14 @@ class _Writer:
             return self.own(j)
         if relation == _BEFORE:
             node = self.nodes[j + length]
-            maybe = self.reached[node] == _MAYBE
+            maybe = self.reached[node] == MAYBE
             return Place(f"w{j}", f"e{j}" if self.wanted[node] else "", f"q{j}" if maybe else "")
         turns = slice(at, self.first_operand[stop], len(self.relations[stretch]))
         if relation == _LEAF:
             return self.leaf_of_turns(self.graph.operands[turns])
         index = self.column(self.ranks[turns])
         wanted = any(self.wanted[node] for node in self.operands[turns])
-        maybe = any(self.reached[node] == _MAYBE for node in self.operands[turns])
+        maybe = any(self.reached[node] == MAYBE for node in self.operands[turns])
         return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
 
     def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
@@ -392,7 +390,7 @@ class _Writer:
                 if not (self.reached[node] and self.wanted[node]):
                     continue
                 parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
-                rule = _rule(self.rows[i], len(parents))
+                rule = rule_of(self.rows[i], len(parents))
                 for parent, read in zip(parents, rule.reads, strict=True):
                     if self.wanted[parent] or stop > first + length:  # or may be in other turns
                         needed.update([node, *parents][position] for position in read)
@@ -486,7 +484,7 @@ class _Writer:
     def back_through_loop(self, loop: Stretch) -> None:
         first, stop, length = loop
         carried = [j for j in self.carried[loop] if self.is_reached(j + length)]
-        maybe = {j for j in carried if self.reached[self.nodes[j + length]] == _MAYBE}
+        maybe = {j for j in carried if self.reached[self.nodes[j + length]] == MAYBE}
         for j in carried:  # what has arrived at the last turn
             last = self.place(j + stop - first)
             through_list = self.listed[j + length] and "[" in last.adjoint
@@ -558,7 +556,7 @@ class _Writer:
             self.indent += "    "
             self.line("pass")
         row, arity = self.rows[i], self.first_operand[i + 1] - self.first_operand[i]
-        self.rule = _rule(row, arity)
+        self.rule = rule_of(row, arity)
         places = [self.operand(i, k) for k in range(arity)]
         slopes = self.slopes(row, [Number(self, f"v{i}"), *map(self.number, places)])
         passed = [
@@ -720,7 +718,7 @@ class _Writer:
                 f"    g[{self.slot[self.root]}] = 1.0" if self.kind[self.root] == self.wrt else ""
             )
         n = self.count
-        flags = f"[False] * {n}" if _MAYBE in self.reached else "None"
+        flags = f"[False] * {n}" if MAYBE in self.reached else "None"
         parts = ", ".join(f"part_{k}" for k in range(len(self.parts)))
         return [
             *out,
@@ -765,94 +763,6 @@ def _parts(whole: Iterable[Stretch], most: int) -> Iterable[list[Stretch]]:
             at, room = at + taken, room - taken
     if part:
         yield part
-
-
-# ---------------------------------------------------------------- what depends on what
-@dataclass(frozen=True)
-class Rule:
-    """Of a row's partials: whether each exists, which of (y, *xs) it reads; no call repeats."""
-
-    exists: tuple[int, ...]
-    reads: tuple[frozenset[int], ...]
-    once: bool
-
-
-@lru_cache(maxsize=1000)
-def _rule(row: Operation, arity: int) -> Rule:
-    symbols = [Symbol(str(position)) for position in range(arity + 1)]
-    everything = frozenset(range(arity + 1))
-    try:
-        slopes = row.partials(*symbols)
-    except TypeError:  # a rule that branches on numbers
-        return Rule((_MAYBE,) * arity, (everything,) * arity, True)
-    reads = [_symbols_in([slope])[0] for slope in slopes] if arity <= 8 or row is dot_of else []
-    together, once = _symbols_in(slopes)
-    return Rule(_existing(slopes), tuple(reads or [together] * arity), once)
-
-
-def _existing(slopes: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(
-        _NO if slope is None else _MAYBE if isinstance(slope, Conditional) else _SURELY
-        for slope in slopes
-    )
-
-
-def _symbols_in(slopes: Sequence[Any]) -> tuple[frozenset[int], bool]:
-    """The positions of the symbols in some expressions, and whether no call is used repeatedly."""
-    found, seen, once, stack = set(), set(), True, list(slopes)
-    while stack:
-        x = stack.pop()
-        if isinstance(x, Conditional):
-            stack += x
-        elif isinstance(x, Symbol):
-            if id(x) in seen:
-                once = once and (x.row is None or x.row in _LEVELS)
-                continue
-            seen.add(id(x))
-            stack += x.args
-            if x.row is None:
-                found.add(int(x.text))
-    return frozenset(found), once
-
-
-def _dependence(graph: Graph, wrt: int) -> tuple[list[bool], list[int]]:
-    """For every node: whether it depends on leaves of kind `wrt`; whether backward reaches it."""
-    computed = np.flatnonzero(graph.kind == COMPUTED).tolist()
-    start, every = graph.start.tolist(), graph.operands.tolist()
-    wanted = (graph.kind == wrt).tolist()
-    for node in computed:
-        for p in every[start[node] : start[node + 1]]:
-            if wanted[p]:
-                wanted[node] = True
-                break
-    reached = [_NO] * len(graph)
-    reached[int(graph.outputs[0])] = _SURELY
-    constant = (graph.kind == CONSTANT).tolist()
-    op, selective = (
-        graph.op.tolist(),
-        [position > 0 and row.selective for position, row in enumerate(graph.rows)],
-    )
-    for node in reversed(computed):
-        ours = reached[node]
-        if not (ours and wanted[node]):
-            continue
-        parents = every[start[node] : start[node + 1]]
-        if not selective[op[node]]:
-            for p in parents:
-                if reached[p] < ours:
-                    reached[p] = ours
-            continue
-        row = graph.rows[op[node]]
-        exists = _rule(row, len(parents)).exists
-        if any(constant[p] for p in parents):  # which may settle a condition
-            xs = [float(graph.data[p]) if constant[p] else Symbol("") for p in parents]
-            try:
-                exists = _existing(row.partials(Symbol(""), *xs))
-            except TypeError:
-                pass
-        for p, way in zip(parents, exists, strict=True):
-            reached[p] = max(reached[p], min(ours, way))
-    return wanted, reached
 
 
 # ---------------------------------------------------------------- text
