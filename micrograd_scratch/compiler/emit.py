@@ -179,6 +179,7 @@ class Code:
         layout = self.layout
         self.written = [np.zeros(size, dtype=bool) for size in layout.sizes]
         self.needed = [np.zeros(size, dtype=bool) for size in layout.sizes]
+        self.minds = [np.zeros(size, dtype=bool) for size in layout.sizes]  # whether it is reached
         self.needed[THETA][:] = self.wrt_parameters
         for space in range(FIRST_INPUT, len(layout.sizes)):
             self.needed[space][:] = self.wrt_inputs
@@ -186,6 +187,11 @@ class Code:
             depends = dependence(step.row, len(step.operands))
             if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
                 self.mark(self.needed, step.out)
+            inner = any(
+                self.cells(self.minds, o).any() for o in step.operands if o.cells is not None
+            )
+            if inner or step.form == "map" and multiplies(step):
+                self.mark(self.minds, step.out)
         blocks: dict[int, list[int]] = {space: [0] for space in range(len(layout.sizes))}
         for step in layout.steps:
             blocks[step.out.spaces[0]].append(first_cell(step.out))
@@ -691,7 +697,7 @@ class Code:
                 term = adjoint if slope == 1.0 else self.apply(negative, (adjoint,))
             else:
                 term = self.apply(multiply, (adjoint, slope))
-            if reach is not None and term is not adjoint or reach is not self.reach:
+            if reach is not None and type(slope) is not float or reach is not self.reach:
                 term = self.apply(where, (reach, term, 0.0))
             self.add_to(operand, term)
             self.pass_reach(operand, reach)
@@ -1116,7 +1122,8 @@ class Code:
         if not (self.unsure and spaces and self.wants(operand)):
             return
         assert operand.cells is not None
-        if reach is None:
+        if reach is None or not self.cells(self.minds, operand).any():
+            self.doubtful |= reach is not None
             self.mark(self.certain, operand)
             return
         over_rows = reach.by_row and spaces == [FREE]
@@ -1191,6 +1198,18 @@ def dependence(row: Operation, count: int) -> list[bool]:
     except TypeError:
         return [True] * count
     return [slope is not None for slope in slopes]
+
+
+def multiplies(step: Step) -> bool:
+    """Whether the adjoints of an elementwise step's operands are products with what varies."""
+    xs = [1.0 if o.cells is None else Symbol(f"x{i}") for i, o in enumerate(step.operands)]
+    try:
+        slopes = step.row.partials(Symbol("y"), *xs)
+    except TypeError:
+        return True
+    slopes = tuple(slope[1] if isinstance(slope, Conditional) else slope for slope in slopes)
+    operands = zip(slopes, step.operands, strict=True)
+    return any(isinstance(slope, Symbol) for slope, o in operands if o.cells is not None)
 
 
 def first_cell(block: Operand) -> int:
