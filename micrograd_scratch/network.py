@@ -332,7 +332,11 @@ class CustomActivation(Operation):
         self.__name__ = f"{self.name}[slope {self._slope_text()}]"
 
     def number(self, *xs: float) -> float:
-        return as_float(super().number(*xs))  # an int, a bool or NumPy's number as well
+        try:  # not by super().number(*xs): compiled programs call this for every element
+            y = self.value(*xs)
+        except (ArithmeticError, ValueError):
+            return math.nan
+        return y if type(y) is float else as_float(y)  # an int, a bool or NumPy's number as well
 
     def _rule(self) -> Callable[[Any, Any], tuple[Any]]:
         """The partials: like every row's, they compute with operations."""
