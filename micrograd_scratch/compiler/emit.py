@@ -771,9 +771,13 @@ class Code:
             if len(operands) == 3 and self.wants(step.operands[2]):
                 self.add_to(step.operands[2], adjoint)
             return
+        joined = self.joined(step, right)
         for which, pattern in ((0, "...rct,...kct->...rkt"), (1, "...rkt,...rct->...kct")):
             operand = step.operands[which]
             if not self.wants(operand):
+                continue
+            if joined is not None and which == 0:
+                self.add_layer(step, self.transposed(self.merged(step, 1, right)), joined)
                 continue
             if both:
                 factors = [adjoint, right] if which == 0 else [left, adjoint]
@@ -793,7 +797,7 @@ class Code:
                 factors = [self.transposed(left), dy]
             by_row = right.by_row and which == 1
             self.add_product(step, which, factors, by_row)
-        if len(step.operands) == 3 and self.wants(step.operands[2]):
+        if len(step.operands) == 3 and self.wants(step.operands[2]) and joined is None:
             bias = step.operands[2]
             rows, columns = step.out.shape[-2:]
             regular = bias.regular is not None and bias.regular[0] in (THETA, FREE)
@@ -803,6 +807,36 @@ class Code:
                 self.add_product(step, 2, [dy, self.ones(columns, out.by_row)], False)
             else:
                 self.add_to(bias, adjoint)
+
+    def joined(self, step: Step, right: Array) -> Operand | None:
+        """The matrix [W b] of a layer fed by rows, if both lie so and have no adjoint yet."""
+        if len(step.operands) < 3 or len(step.out.shape) > 2 or step.out.shape[1] > 1:
+            return None
+        weights, _, bias = step.operands
+        regular = weights.regular is not None and bias.regular is not None
+        if not (right.by_row and regular and bias.shape == (weights.shape[0], 1)):
+            return None
+        (rows, width), (space, offset, strides) = weights.shape, weights.view
+        if strides[1] != 1 or (*bias.view[:2], space) != (THETA, offset + width, THETA):
+            return None
+        if rows > 1 and (strides[0], bias.view[2][0]) != (width + 1, width + 1):
+            return None
+        if not (self.assignable(weights) and self.assignable(bias)):
+            return None
+        return Operand((rows, width + 1), regular=(THETA, offset, (width + 1, 1)))
+
+    def add_layer(self, step: Step, inputs: Array, joined: Operand) -> None:
+        """The adjoints of W and b, together: of one row they are a single product."""
+        weights, _, bias = step.operands
+        self.mark(self.written, weights)
+        self.mark(self.written, bias)
+        row = Array(self, (1, joined.shape[1]), False, name="row")
+        self.bind(row, f"full((1, {joined.shape[1]}), 1.0, dtype)")
+        dW, db, both = (self.view(o, gradient=True) for o in (weights, bias, joined))
+        both.name = dW.name + db.name.removeprefix("d")
+        dy = self.flat(self.arrived, gradient=True)
+        reads = [dy, inputs, self.ones(1, True), row, dW, db]
+        self.emit("layer({0}, {1}, {2}, {3}, {4}, {5}, {out})", reads, both)
 
     def ones(self, columns: int, by_row: bool, vector: bool = False) -> Array:
         """A column of ones, or a vector, for every column and row of a block, bound once."""
@@ -1185,7 +1219,7 @@ class Code:
 
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
-_RESERVED |= {"parameters", "inputs", "gradients", "buffers", "forward", "backward"}
+_RESERVED |= {"layer", "parameters", "inputs", "gradients", "buffers", "forward", "backward"}
 _FOLD = {largest_of: "maximum", smallest_of: "minimum"}
 
 

@@ -563,6 +563,8 @@ class _Compiled:
             "strided": runtime.strided,
             "take_values": runtime.take_values,
             "locate": runtime.locate,
+            "layer_of_rows": runtime.layer_of_rows,
+            "layer_of_one_row": runtime.layer_of_one_row,
             "put_values": runtime.put_values,
             "broadcast_to": np.broadcast_to,
         }

@@ -21,6 +21,37 @@ def strided(
     )
 
 
+def layer_of_rows(
+    dy: np.ndarray,
+    inputs: np.ndarray,
+    ones: np.ndarray,
+    row: np.ndarray,
+    dW: np.ndarray,
+    db: np.ndarray,
+    dWb: np.ndarray,
+) -> None:
+    """A layer's gradient: dW = dy @ inputs and db = dy @ ones, which are the columns of dWb."""
+    np.matmul(dy, inputs, dW)
+    np.matmul(dy, ones, db)
+
+
+def layer_of_one_row(
+    dy: np.ndarray,
+    inputs: np.ndarray,
+    ones: np.ndarray,
+    row: np.ndarray,
+    dW: np.ndarray,
+    db: np.ndarray,
+    dWb: np.ndarray,
+) -> None:
+    """The same for one row: [dW db] = dy @ [inputs 1], 26 us instead of 46 for 128 x 784.
+
+    An outer product is fast by `dot` only, and `dot` writes to memory in one piece only.
+    """
+    row[:, :-1] = inputs
+    np.dot(dy, row, dWb)
+
+
 def slope_of(row: Operation, position: int) -> tuple[Any, Any]:
     """Functions of floats y, *xs: a row's partial by one argument, 0 where None; and where not."""
 
