@@ -358,13 +358,7 @@ class Textbook:
         """An operand with axes of length 1 where the step's grid has more than it."""
         has = [axis in r.axes for axis, n in enumerate(step.out.shape) if n > 1]
         has += [r.by_row] * by_row
-        if not any(has):
-            return r.text
-        while has and not has[0]:  # NumPy adds leading axes by itself
-            has = has[1:]
-        if all(has):  # also of a single number
-            return r.text
-        return f"{r.text}[{', '.join(':' if own else 'None' for own in has)}]"
+        return _with_axes(r.text, has)
 
     def symbols(self, step: Step, readings: list[Reading], by_row: bool) -> list[Any]:
         """The operands of an elementwise step: numbers, and expressions of its grid."""
@@ -458,7 +452,18 @@ class Textbook:
             placed = f"({text})[{spread}]" if own else text
             return f"{self.numpy('broadcast_to')}({placed}, ({shape},))"
         lost = {x for x in of_a + of_b if x not in out}
+        if not lost:
+            if len(of_a) == len(of_b) == 1 < len(out):
+                first, second = (a, b) if of_a + of_b == out else (b, a)
+                return f"{self.numpy('outer')}({first}, {second})"
+            if all("".join(x for x in out if x in of) == of for of in (of_a, of_b)):
+                factors = [
+                    _with_axes(t, [x in of for x in out]) for t, of in ((a, of_a), (b, of_b))
+                ]
+                return " * ".join(factors)
         gone = [x for x in of_a if x in of_b and x in lost]
+        if of_a == of_b and len(lost) == 1:  # every row with its own
+            return f"({a} * {b}).sum({of_a.index(gone[0])})"
         lead = out[:1] if len(of_a) == len(of_b) == len(out) == 3 else ""
         if len(lost) == len(gone) == 1 and of_a[: len(lead)] == of_b[: len(lead)] == lead:
             (k,) = gone
@@ -466,18 +471,10 @@ class Textbook:
             if len(a_rest) < 2 and len(b_rest) < 2 and a_rest + b_rest != out[len(lead) :]:
                 a, of_a, b, of_b, a_rest, b_rest = b, of_b, a, of_a, b_rest, a_rest
             if len(a_rest) < 2 and len(b_rest) < 2 and lead + a_rest + b_rest == out:
-                turned = ".swapaxes(1, 2)" if lead else ".T"
-                left = a if of_a[-1] == k else a + turned
-                right = b if of_b[len(lead)] == k else b + turned
+                turn = ".swapaxes(1, 2)" if lead else ".T"
+                left = a if of_a[-1] == k else _turned(a, turn)
+                right = b if of_b[len(lead)] == k else _turned(b, turn)
                 return f"{left} @ {right}"
-        if not lost and set(of_a + of_b) == set(out):
-            if of_a in ("", out) and of_b in ("", out):
-                return f"{a} * {b}"
-            if sorted(of_a + of_b) == sorted(out):
-                if of_a + of_b != out:
-                    a, of_a, b, of_b = b, of_b, a, of_a
-                if len(of_a) == len(of_b) == 1 and of_a + of_b == out:
-                    return f"{self.numpy('outer')}({a}, {b})"
         return f"{self.numpy('einsum')}('{of_a},{of_b}->{out}', {a}, {b})"
 
     # -- backward
@@ -623,6 +620,17 @@ def _name(step: Step, readings: list[Reading]) -> str:
     if step.form == "map" and len(readings) == 1 and first[0] == "z" and first.isalnum():
         return "a" + first[1:]
     return "h"
+
+
+def _with_axes(text: str, has: list[bool]) -> str:
+    """An array with axes of length 1 where it has none; NumPy adds leading ones by itself."""
+    if not any(has) or all(has[has.index(True) :]):
+        return text
+    return f"{text}[{', '.join(':' if own else 'None' for own in has[has.index(True) :])}]"
+
+
+def _turned(text: str, turn: str) -> str:
+    return text.removesuffix(turn) if text.endswith(turn) else text + turn
 
 
 def _one_by_one(operand: Operand) -> list[Operand]:
