@@ -462,7 +462,7 @@ class Textbook:
                 ]
                 return " * ".join(factors)
         gone = [x for x in of_a if x in of_b and x in lost]
-        if of_a == of_b and len(lost) == 1:  # every row with its own
+        if of_a == of_b and len(of_a) == 2 and len(lost) == 1:  # every row with its own
             return f"({a} * {b}).sum({of_a.index(gone[0])})"
         lead = out[:1] if len(of_a) == len(of_b) == len(out) == 3 else ""
         if len(lost) == len(gone) == 1 and of_a[: len(lead)] == of_b[: len(lead)] == lead:
