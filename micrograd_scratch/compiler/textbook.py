@@ -598,7 +598,7 @@ class Textbook:
             if v.terms or v.partial:
                 out.append(f"    g{text if text.endswith(']') else text + '[...]'} += d{v.name}")
         mean = ".mean()" if self.result.by_row else ""
-        out += [f"    return {self.result.text}{mean}, g", ""]
+        out += [f"    return {self.result.text}{mean}, g"]
         text = "\n".join(out)
         from .. import __dict__ as public
 
