@@ -354,7 +354,7 @@ class Textbook:
                 return replace(step, form="terms", operands=[one for two in pairs for one in two])
         return step
 
-    def placed(self, step: Step, which: int, r: Reading, by_row: bool) -> str:
+    def placed(self, step: Step, r: Reading, by_row: bool) -> str:
         """An operand with axes of length 1 where the step's grid has more than it."""
         has = [axis in r.axes for axis, n in enumerate(step.out.shape) if n > 1]
         has += [r.by_row] * by_row
@@ -363,11 +363,11 @@ class Textbook:
     def symbols(self, step: Step, readings: list[Reading], by_row: bool) -> list[Any]:
         """The operands of an elementwise step: numbers, and expressions of its grid."""
         found: list[Any] = []
-        for which, (operand, r) in enumerate(zip(step.operands, readings, strict=True)):
+        for operand, r in zip(step.operands, readings, strict=True):
             if operand.cells is None and not r.axes:
                 found.append(float(r.text))
             else:
-                found.append(Name(self, self.placed(step, which, r, by_row)))
+                found.append(Name(self, self.placed(step, r, by_row)))
         return found
 
     def map(self, step: Step, readings: list[Reading], by_row: bool) -> str:
@@ -397,7 +397,7 @@ class Textbook:
             return text
         if by_row and not rows:
             text = f"({text})[..., None]"
-        return f"{text} + {self.placed(step, 2, readings[2], by_row)}"
+        return f"{text} + {self.placed(step, readings[2], by_row)}"
 
     inner = product
 
