@@ -1,5 +1,6 @@
 """The textbook form of programs: it runs, agrees with the scalar graph, and reads like a book."""
 
+import random
 import subprocess
 import sys
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from engines import assert_agree, eager
 from recorded_models import MODELS
+from test_compiler_random import KINDS, strands
 
 import micrograd_scratch as mg
 from micrograd_scratch import MLP, Value, exp, losses, operation, relu, total
 
+_ROOT = mg.__path__[0].rpartition("/")[0]
 GUARDED = ("guarded", "irregular")  # a branch not taken is not finite: a book multiplies it by 0
 LONG = 600  # steps: a chain has one line for each node, and nobody reads it
 
@@ -115,4 +118,20 @@ def test_several_outputs_are_refused():
         print(MODELS["several_outputs"]().compile().textbook)
 
 
-_ROOT = mg.__path__[0].rpartition("/")[0]
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed):
+    rng = random.Random(seed)
+    steps = [
+        (rng.randrange(len(KINDS)), rng.randrange(31), rng.randrange(31), rng.randint(1, 5))
+        for _ in range(rng.randint(2, 14))
+    ]
+    roles = [rng.choice(["input", "parameter", "number"]) for _ in range(4)]
+    model = strands(steps, roles, [rng.randint(1, 14) for _ in range(3)], seed)
+    model.outputs = model.results[0]
+    arrays = model.feed(np.random.default_rng(seed), 3)
+    expected = eager(model, arrays)
+    mean, gradient = model.compile().textbook([p.data for p in model.leaves], *arrays)
+    assert_agree(mean, expected.mean, 1e-10, "mean")
+    finite = np.isfinite(gradient)  # a book multiplies the branch not taken by 0
+    assert finite.mean() > 0.5
+    assert_agree(gradient[finite], expected.gradient[finite], 1e-10, "gradient")

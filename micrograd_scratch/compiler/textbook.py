@@ -224,7 +224,7 @@ class Textbook:
         """A variable for the parameters that an operand reads, unless one has them."""
         if any(_part(variable, cells) for variable, _ in self.parameters):
             return
-        text = _slices(cells)
+        text = _slices(cells, self.theta.cells.size)
         if text and cells.size < self.theta.cells.size:
             name = self.unique(self.names.get(int(cells.flat[0]), "p"))
             made = Variable(name, cells, False, True)
@@ -375,16 +375,24 @@ class Textbook:
         grid = [axis for axis, n in enumerate(step.out.shape) if n > 1]
         if all(any(axis in r.axes for r in readings) for axis in grid):
             return text
-        shape = [*(str(step.out.shape[axis]) for axis in grid), *["rows"] * by_row]
+        return self.spread(step, text, by_row)
+
+    def spread(self, step: Step, text: str, by_row: bool) -> str:
+        """What is the same along axes of the step's grid, in all of that grid."""
+        shape = [str(n) for n in step.out.shape if n > 1] + ["rows"] * by_row
         return f"{self.numpy('broadcast_to')}({text}, ({', '.join(shape)},))"
 
     def fold(self, step: Step, readings: list[Reading], by_row: bool) -> str:
-        last = len(step.operands[0].shape) - 1
-        axes = readings[0].axes
-        width = step.operands[0].shape[-1]
-        if last in axes:
-            return f"{readings[0].text}.{_FOLDS[step.row]}({axes.index(last)})"
-        return readings[0].text if step.row is not total_of else f"{width} * {readings[0].text}"
+        (r,) = readings
+        *grid, width = step.operands[0].shape
+        if len(grid) in r.axes:
+            text = f"{r.text}.{_FOLDS[step.row]}({r.axes.index(len(grid))})"
+        else:
+            text = f"{width} * {r.text}" if step.row is total_of else r.text
+        has = [axis in r.axes for axis, n in enumerate(grid) if n > 1]
+        if all(has):
+            return text
+        return self.spread(step, _with_axes(f"({text})", [*has, *[True] * by_row]), by_row)
 
     def product(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         a, b = readings[:2]
@@ -520,10 +528,7 @@ class Textbook:
                 term = -d
             if condition is not None:
                 term = Name(self, f"{self.numpy('where')}({condition}, {term}, 0.0)")
-            kept = [axis for axis, n in enumerate(step.out.shape) if n > 1]
-            gone = [str(kept.index(axis)) for axis in kept if axis not in r.axes]
-            gone += [str(len(kept))] * (made.by_row and not r.by_row)
-            r.send(f"({term}).sum({_tuple(gone)})" if gone else str(term))
+            r.send(self.reduced(str(term), step, made, r))
 
     def by_element(self, row: Operation, made: Variable, xs: list[Any]) -> list[Any]:
         slopes = []
@@ -538,20 +543,29 @@ class Textbook:
 
     def back_fold(self, step: Step, made: Variable, readings: list[Reading], d: Name) -> None:
         (r,) = readings
-        last = len(step.operands[0].shape) - 1
+        *grid, width = step.operands[0].shape
         if r.send is None:
             return
-        if last not in r.axes:
-            r.send(f"{step.operands[0].shape[-1]} * {d}" if step.row is total_of else str(d))
+        dy = self.reduced(str(d), step, made, r)
+        if len(grid) not in r.axes:
+            r.send(f"{width} * {dy}" if step.row is total_of else dy)
             return
-        axis = r.axes.index(last)
-        spread = f"[{', '.join([*[':'] * axis, 'None'])}]" if axis else ""
+        axis = r.axes.index(len(grid))
+        has = [True] * axis + [False] + [True] * (len(r.axes) - axis - 1 + r.by_row)
+        dy = _with_axes(dy, has)
         if step.row is total_of:
-            r.send(f"{self.numpy('broadcast_to')}({d}{spread}, {r.text}.shape)")
+            r.send(f"{self.numpy('broadcast_to')}({dy}, {r.text}.shape)")
             return
         ties = self.unique("ties")  # what is largest together shares the derivative
-        self.line(ties, f"{r.text} == {made.name}{spread}")
-        r.send(f"{d}{spread} * {ties} / {ties}.sum({axis}, keepdims=True)")
+        self.line(ties, f"{r.text} == {r.text}.{_FOLDS[step.row]}({axis}, keepdims=True)")
+        r.send(f"{dy} * {ties} / {ties}.sum({axis}, keepdims=True)")
+
+    def reduced(self, term: str, step: Step, made: Variable, r: Reading) -> str:
+        """A term of the step's grid, summed over the axes along which an operand is the same."""
+        kept = [axis for axis, n in enumerate(step.out.shape) if n > 1]
+        gone = [str(kept.index(axis)) for axis in kept if axis not in r.axes]
+        gone += [str(len(kept))] * (made.by_row and not r.by_row)
+        return f"({term}).sum({_tuple(gone)})" if gone else term
 
     def back_product(self, step: Step, made: Variable, readings: list[Reading], d: Name) -> None:
         a, b = readings[:2]
@@ -565,10 +579,7 @@ class Textbook:
         if b.send is not None:
             b.send(self.contraction(step, a.text, of_a, dy, out, of_b))
         if len(readings) == 3 and readings[2].send is not None:
-            kept = [axis for axis, n in enumerate(step.out.shape) if n > 1]
-            gone = [str(kept.index(axis)) for axis in kept if axis not in readings[2].axes]
-            gone += [str(len(kept))] * (made.by_row and not readings[2].by_row)
-            readings[2].send(f"{d}.sum({_tuple(gone)})" if gone else str(d))
+            readings[2].send(self.reduced(str(d), step, made, readings[2]))
 
     back_inner = back_take = back_product
 
@@ -576,7 +587,8 @@ class Textbook:
         for a, b in zip(readings[::2], readings[1::2], strict=True):
             for one, other in ((a, b), (b, a)):
                 if one.send is not None:
-                    one.send(f"{d} * {other.text}")
+                    over_rows = ".sum()" * (made.by_row and not one.by_row)
+                    one.send(f"({d} * {other.text}){over_rows}")
 
     # -- all of it
     def whole_source(self) -> str:
@@ -662,8 +674,8 @@ def _places(variable: Variable, flat: np.ndarray) -> np.ndarray:
     return np.where(own[place] == flat, place, -1)
 
 
-def _slices(cells: np.ndarray) -> str:
-    """What picks these cells, an array of addresses, from a vector of all; "" if slices cannot."""
+def _slices(cells: np.ndarray, size: int) -> str:
+    """What picks these cells, addresses, from a vector of all `size`; "" if slices cannot."""
     at = cells & (1 << SHIFT) - 1
     start, stop = int(at.flat[0]), int(at.flat[-1]) + 1
     if at.ndim == 0:
@@ -677,7 +689,8 @@ def _slices(cells: np.ndarray) -> str:
         return ""
     if at.ndim == 1:
         return f"[{start}:{stop}]" if steps[0] == 1 else f"[{start}:{stop}:{steps[0]}]"
-    if at.ndim == 2 and steps[1] == 1 and steps[0] >= at.shape[1]:
+    inside = start + at.shape[0] * steps[0] <= size
+    if at.ndim == 2 and steps[1] == 1 and steps[0] >= at.shape[1] and inside:
         whole = f"[{start}:{start + at.shape[0] * steps[0]}].reshape({at.shape[0]}, {steps[0]})"
         return whole if steps[0] == at.shape[1] else f"{whole}[:, :{at.shape[1]}]"
     return ""
