@@ -133,5 +133,5 @@ def test_random_graphs(seed):
     mean, gradient = model.compile().textbook([p.data for p in model.leaves], *arrays)
     assert_agree(mean, expected.mean, 1e-10, "mean")
     finite = np.isfinite(gradient)  # a book multiplies the branch not taken by 0
-    assert finite.mean() > 0.5
+    assert 2 * finite.sum() >= finite.size
     assert_agree(gradient[finite], expected.gradient[finite], 1e-10, "gradient")
