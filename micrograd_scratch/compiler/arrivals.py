@@ -3,7 +3,7 @@
 An operand that is no view sends its adjoint to cells here and there. Adding it there and then reads
 and writes every cell once per use; instead the terms stay where they are, and a block of cells
 fetches all of its terms when its turn comes: one gather, one sum (19 -> 7 ns a node a row in an
-irregular graph at 256 rows). This file only keeps the books; the instructions are in emit.py.
+irregular graph at 256 rows). This file only keeps the books; the lines are in adjoints.py.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import numpy as np
 from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret, runtime
-from .emit import Code
+from .emit import emit
 from .emit_scalars import far_operands, scalar_source
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .fuse import fuse
@@ -551,7 +551,7 @@ class _Compiled:
         fused, groups = program._groups()
         sizes = [math.prod(shape) for _, shape in program.inputs]
         self.layout: Layout = lay_out(fused, groups, len(program.parameters), sizes)
-        self.code = Code(self.layout, _names(program), wrt_inputs, backward=program.single)
+        self.code = emit(self.layout, _names(program), wrt_inputs, backward=program.single)
         self.source = source_of(self.code)
         self.data = fused.data
         self.doubtful = self.layout.padded or self.code.doubtful

@@ -5,18 +5,28 @@ not visit it. Arrays carry a 0.0 there instead, and 0.0 * inf is nan. So a progr
 adjoint that may be such a 0.0 is multiplied by anything but a constant. An adjoint to which more
 arrives without a condition is surely reached; so is one that collects from every value of a list
 that one is taken of, such as the logsumexp in a cross-entropy, whose gradient is not doubtful.
+
+Where the analysis leaves a doubt (`is_doubtful`), a program carries truths beside its adjoints,
+from the conditions to the steps that multiply elementwise, and there selects the product by them
+(`Reach`). Products of matrices are not selected: for them the program stays doubtful, and what is
+not finite is computed anew.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..operations import Conditional, Symbol
-from .factor import LITERAL, SHIFT
+from .adjoints import Adjoints
+from .cells import Marks, by_row, shows_once
+from .factor import FREE, LITERAL, ROWS, SHIFT
 from .layout import Layout, Operand, Step
+from .views import view_text
+from .writer import Array, Instruction, Writer
 
 # What reaches a cell: nothing, something for sure, perhaps something; from FIRST on, one member of
 # a list that one is taken of: FIRST + LONGEST * list + member.
@@ -28,11 +38,11 @@ def is_doubtful(layout: Layout) -> bool:
     """Whether a gradient needs to be computed anew, scalar by scalar, if it is not finite."""
     if not any(step.form == "take" or step.row.selective for step in layout.steps):
         return False
-    reach = _Reach(layout)
+    reach = _Analysis(layout)
     return any(reach.is_doubtful(step) for step in reversed(layout.steps))
 
 
-class _Reach:
+class _Analysis:
     def __init__(self, layout: Layout) -> None:
         self.of_cell = [np.full(size, NOTHING) for size in layout.sizes]
         self.lengths: list[int] = []  # of the lists that one value is taken of
@@ -109,3 +119,136 @@ def _slopes(step: Step) -> Sequence[Any]:
         return step.row.partials(Symbol("y"), *(Symbol(f"x{i}") for i in range(count)))
     except TypeError:  # a rule that branches on its numbers
         return [Conditional(anything, anything)] * count
+
+
+class Reach:
+    """The truths that tell an adjoint of 0.0 from none, and the lines that carry them.
+
+    unsure    whether there is anything to tell
+    doubtful  whether an adjoint that does not exist may have passed for 0.0
+    certain   cells that are reached wherever an adjoint has arrived
+    minds     cells that lead to a step that has to know
+    resets    what comes before all other lines of backward
+    """
+
+    def __init__(self, writer: Writer, adjoints: Adjoints) -> None:
+        self.writer, self.adjoints, layout = writer, adjoints, writer.layout
+        self.unsure, self.doubtful = is_doubtful(layout), False
+        self.certain, self.minds = Marks(layout.sizes), Marks(layout.sizes)
+        self.resets: list[Instruction] = []
+        for step in layout.steps:
+            operands = [operand for operand in step.operands if operand.cells is not None]
+            if any(self.minds.of(operand).any() for operand in operands) or _multiplies(step):
+                self.minds.mark(step.out)
+
+    def of(self, out: Operand, arrived: np.ndarray) -> Array | None:
+        """Where a block of cells is reached; None if it is wherever an adjoint has arrived."""
+        if not self.unsure:
+            return None
+        certain = self.certain.of(out)
+        if not (arrived & ~certain).any():
+            return None
+        reached = self.view(out)
+        if certain.any():
+            index = self.writer.constant(np.flatnonzero(certain), "index")
+            flat = f"{{0}}.reshape({certain.size}" + ", -1" * reached.by_row + ")"
+            self.writer.emit(f"{flat}[{index}] = True", [reached], reached)
+        return reached
+
+    def with_axis(self, out: Operand, reached: Array | None) -> Array | None:
+        """The truths of a block with an axis for what was summed over; None is everywhere."""
+        if reached is None:
+            return None
+        spread = self.view(out, "[..., None, :]" if reached.by_row else "[..., None]")
+        spread.shape = (*out.shape, 1)
+        return spread
+
+    def view(self, operand: Operand, suffix: str = "") -> Array:
+        """The truths of a block of cells, whether they are reached."""
+        writer, (space, offset, strides) = self.writer, operand.view
+        whole, key = self.whole(space), ("reach", operand.regular, operand.shape, suffix)
+        if key not in writer.bound:
+            with_rows, size = whole.by_row, writer.layout.sizes[space]
+            text = view_text(whole.name, offset, operand.shape, strides, with_rows, size)
+            made = Array(writer, operand.shape, with_rows, True, "r" + writer.name_of(operand))
+            writer.bound[key] = writer.bind(made, text + suffix)
+        return writer.bound[key]
+
+    def whole(self, space: int) -> Array:
+        """The truths of all cells of a space; at first they are not reached."""
+        writer, key = self.writer, ("reach", space)
+        if key not in writer.bound:
+            size, with_rows = writer.layout.sizes[space], by_row(space)
+            whole = Array(writer, (size,), with_rows, True, "rv" if with_rows else "ru")
+            writer.bind(whole, f"empty(({size},{' rows' * with_rows}), bool)")
+            self.resets.insert(0, Instruction("{out}.fill(False)", [], whole))
+            writer.bound[key] = whole
+        return writer.bound[key]
+
+    def doubt(self, operands: Sequence[Operand]) -> None:
+        """Note that what may not be reached was multiplied on its way to these operands."""
+        inner = any(space in (FREE, ROWS) for operand in operands for space in operand.spaces)
+        self.doubtful |= self.unsure and inner
+
+    def reduced(self, reached: Array, axes: list[int], over_rows: bool = False) -> Array:
+        """Whether anything is reached along axes along which an operand is broadcast."""
+        every = [*axes, len(reached.shape)] if over_rows else axes
+        axis = every[0] if len(every) == 1 else tuple(every)
+        shape = [1 if a in axes else n for a, n in enumerate(reached.shape)]
+        expanded = over_rows or reached.expanded
+        found = self.writer.temporary(shape, reached.by_row and not over_rows, True, expanded)
+        line = f"logical_or.reduce({{0}}, {axis}, None, {{out}}, True)"
+        return self.writer.emit(line, [reached], found)
+
+    def pass_to(self, operand: Operand, reached: Array | None) -> None:
+        """Note that an operand is reached where its user is; None is everywhere."""
+        spaces = [space for space in operand.spaces if space in (FREE, ROWS)]
+        if not (self.unsure and spaces and self.adjoints.wants(operand)):
+            return
+        if reached is None or not self.minds.of(operand).any():
+            self.doubtful |= reached is not None
+            self.certain.mark(operand)
+            return
+        over_rows = reached.by_row and spaces == [FREE]
+        spread = [a for a, n in enumerate(operand.shape) if n == 1 and reached.shape[a] > 1]
+        if spread or over_rows:
+            reached = self.reduced(reached, spread, over_rows)
+        if not shows_once(operand):
+            for space in spaces:
+                self.scatter(operand, space, reached)
+            return
+        expand = reached.expanded and spaces == [FREE]
+        target = self.view(operand, "[..., None]" if expand else "")
+        self.writer.emit("logical_or({0}, {1}, {out})", [target, reached], target)
+
+    def scatter(self, operand: Operand, space: int, reached: Array) -> None:
+        """The same for the cells in one space of an operand that is no view."""
+        here, at = self.adjoints.wanted(operand, space)
+        if not len(here):
+            return
+        writer, whole, count = self.writer, self.whole(space), math.prod(reached.shape)
+        lies = np.arange(count).reshape(reached.shape)
+        lies = np.broadcast_to(lies, operand.shape).reshape(-1)[here]
+        order = np.argsort(at, kind="stable")
+        cells, starts = np.unique(at[order], return_index=True)
+        terms = f"{{1}}.reshape({count}, -1)[{writer.constant(lies[order], 'index')}]"
+        if not whole.by_row:
+            terms = f"logical_or.reduce({terms}, 1)"
+        if len(cells) < len(at):
+            terms = f"logical_or.reduceat({terms}, {writer.constant(starts, 'index')}, 0)"
+        line = f"{{0}}[{writer.constant(cells, 'index')}] |= {terms}"
+        writer.emit(line, [whole, reached], whole)
+
+
+def _multiplies(step: Step) -> bool:
+    """Whether the adjoints of an elementwise step's operands are products with what varies."""
+    if step.form != "map":
+        return False
+    xs = [1.0 if o.cells is None else Symbol(f"x{i}") for i, o in enumerate(step.operands)]
+    try:
+        slopes = step.row.partials(Symbol("y"), *xs)
+    except TypeError:
+        return True
+    slopes = tuple(slope[1] if isinstance(slope, Conditional) else slope for slope in slopes)
+    operands = zip(slopes, step.operands, strict=True)
+    return any(isinstance(slope, Symbol) for slope, o in operands if o.cells is not None)

@@ -1,7 +1,9 @@
 """Source: instructions and bound views become the text of a NumPy program.
 
-Views are written as slices and reshapes where a person would, temporaries that are never needed at
-the same time share memory, and nothing a user named is copied into the text but plain identifiers.
+`parameters(theta)`, `inputs(x0, ...)` and `gradients(g, ...)` name the views of what differs from
+call to call; `buffers(u, v, gu, gv, rows, dtype)` names those of the numbers in between and returns
+`forward` and `backward`. Temporaries that are never needed at the same time share memory, and
+nothing a user named is copied into the text but plain identifiers.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .emit import Array, Code, Instruction
+from .emit import Code
 from .factor import FIRST_INPUT
 from .layout import Step
+from .writer import Array, Instruction
 
 
 def source_of(code: Code) -> str:

@@ -37,9 +37,10 @@ from ..operations import (
     where,
 )
 from . import runtime
-from .emit import dependence, view_text
+from .adjoints import dependence
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
+from .views import view_text
 
 # The axes of left, right and answer of a product, by its form and number of axes
 _LETTERS = {

@@ -1,0 +1,267 @@
+"""Adjoints: those that arrive at one place are added up, with as few lines as can be.
+
+The first that arrives is written rather than added; one that equals another is lent, and copied
+only when something is added to it (loans.py); one for cells here and there waits where it is until
+its block's turn comes (arrivals.py). What an adjoint is, the forms say; whether there is one where
+a condition decides: reach.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..operations import Operation, Symbol
+from .arrivals import Arrivals, by_count
+from .cells import Marks, by_row, places, shows_once
+from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
+from .layout import RESERVED, Layout, Operand, Step, grid_steps
+from .loans import Loans
+from .writer import Array, Writer
+
+
+class Adjoints:
+    """What adjoints there are, and the lines that add them up.
+
+    needed   cells whose adjoints somebody asks for, or that lead there
+    written  cells that an adjoint has been written to
+    equal    arrays that are the adjoint of the step at hand -> the cells that they show
+    """
+
+    def __init__(self, writer: Writer, wrt_parameters: bool, wrt_inputs: bool) -> None:
+        self.writer, self.layout = writer, writer.layout
+        sizes = self.layout.sizes
+        self.written, self.needed = Marks(sizes), Marks(sizes)
+        self.needed[THETA][:] = wrt_parameters
+        for space in range(FIRST_INPUT, len(sizes)):
+            self.needed[space][:] = wrt_inputs
+        for step in self.layout.steps:
+            depends = dependence(step.row, len(step.operands))
+            if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
+                self.needed.mark(step.out)
+        self.arrivals = Arrivals(_starts(self.layout))
+        self.loans = Loans(self.layout)
+        self.equal: dict[Array, np.ndarray] = {}
+        self.kept: dict[Array, tuple[int, np.ndarray]] = {}  # terms that wait -> space, cells
+
+    def wants(self, operand: Operand) -> bool:
+        """Whether an adjoint of this operand is of use."""
+        return operand.cells is not None and bool(self.needed.of(operand).any())
+
+    def wanted(self, operand: Operand, space: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where in its grid an operand wants an adjoint for a cell of this space, and which."""
+        flat = operand.addresses.reshape(-1)
+        at = places(flat)
+        inside = flat >> SHIFT == space
+        if space in (FREE, ROWS):  # what pads is not anybody's
+            inside &= at >= len(RESERVED)
+        if operand.dead is not None:
+            inside &= ~operand.dead.reshape(-1)
+        here = np.flatnonzero(inside & self.needed[space][np.where(inside, at, 0)])
+        return here, at[here]
+
+    def assignable(self, operand: Operand) -> bool:
+        """Whether an adjoint may be written to these cells rather than added."""
+        return not self.written.of(operand).any() and shows_once(operand)
+
+    def source(self, step: Step) -> Operand:
+        """Where the adjoint of a step's block is: there, or where a block that it equals has it."""
+        if step.out in self.loans.open:
+            source = self.loans.source(step.out, step.out)
+            # a matrix product wants cells that lie one behind the other
+            if source is not None and not (step.form == "product" and _scattered(source)):
+                return source
+            self.settle_block(step.out)
+        return step.out
+
+    def settle(self, operand: Operand) -> None:
+        """Copy what any block that this operand has cells of has read elsewhere."""
+        for block in self.loans.touched(operand.addresses) if self.loans.open else ():
+            if block in self.loans.open:
+                self.settle_block(block)
+
+    def settle_block(self, block: Operand) -> None:
+        """Copy the adjoint that a block has read elsewhere."""
+        own, source = self.loans.open.pop(block)
+        reads = [self.writer.view(source, gradient=True)]
+        self.writer.emit("copyto({out}, {0})", reads, self.writer.view(own, gradient=True))
+
+    def fill(self, cells: np.ndarray) -> None:
+        """Zeros in those of the cells that no adjoint has been written to."""
+        for space in np.unique(cells >> SHIFT).tolist():
+            if space == LITERAL:
+                continue
+            at = np.unique(places(cells[cells >> SHIFT == space]))
+            empty = at[~self.written[space][at] & self.needed[space][at]]
+            if len(empty):
+                self.written[space][empty] = True
+                if space != THETA and empty[-1] - empty[0] + 1 == len(empty):
+                    index = f"{empty[0]}:{empty[-1] + 1}"
+                else:
+                    index = self.writer.constant(empty, "index")
+                whole = self.writer.whole(space, gradient=True)
+                self.writer.emit(f"{{0}}[{index}] = 0.0", [whole], whole)
+
+    def add(self, operand: Operand, term: Array) -> None:
+        """Add an adjoint, of the step's grid, to the adjoint of an operand."""
+        writer = self.writer
+        with_rows = any(by_row(space) for space in operand.spaces)
+        spread = [a for a, n in enumerate(operand.shape) if n == 1 and term.shape[a] > 1]
+        over_rows = term.by_row and not with_rows
+        if self.assignable(operand):
+            self.written.mark(operand)
+            at = self.equal.get(term)
+            if at is not None and not spread and term.by_row == with_rows:
+                if self.loans.lend(operand, at):
+                    return
+            out = writer.view(operand, gradient=True, expand=term.by_row)
+            if spread or over_rows:
+                writer.sum(term, spread + [len(term.shape)] * over_rows, out)
+            elif term.name.startswith("seed"):
+                writer.emit(f"{{out}}.fill({term.name})", [], out)
+            else:
+                writer.store(term, out)
+                # what is added to it later is not what a rule computed
+                writer.known = {key: x for key, x in writer.known.items() if x is not out}
+            return
+        block = self.loans.block(operand)
+        if block is not None and block in self.loans.open and not spread and not over_rows:
+            source = self.loans.source(block, operand)
+            if source is not None:
+                del self.loans.open[block]
+                out = writer.view(operand, gradient=True)
+                writer.emit("add({0}, {1}, {out})", [writer.view(source, gradient=True), term], out)
+                return
+        self.settle(operand)
+        once = shows_once(operand)
+        if once:
+            self.fill(operand.addresses)
+        if spread or over_rows:
+            sums = writer.temporary(operand.shape, term.by_row and not over_rows, False, over_rows)
+            writer.sum(term, spread + [len(term.shape)] * over_rows, sums)
+            term = sums
+        if once:
+            out = writer.view(operand, gradient=True, expand=term.by_row or term.expanded)
+            writer.emit("add({0}, {1}, {out})", [out, term], out)
+            return
+        for space in operand.spaces:
+            if space != LITERAL:
+                self.send(operand, space, term)
+
+    # -- terms for cells here and there
+    def send(self, operand: Operand, space: int, term: Array) -> None:
+        """Send an adjoint to those cells of an irregular operand that are in one space."""
+        here, at = self.wanted(operand, space)
+        if len(here):
+            source, lies = self.keep(term)
+            lies = np.broadcast_to(lies, operand.shape).reshape(-1)  # it may be broadcast
+            self.arrivals.send(space, at, source, lies[here])
+
+    def keep(self, term: Array) -> tuple[int, np.ndarray]:
+        """Where a term of an adjoint stays until it is fetched: a space, cells in its shape."""
+        if term not in self.kept:
+            view = term.view
+            if view and view.gradient and not view.suffix.endswith((".T", ".swapaxes(-1, -2)")):
+                space, offset, strides = view.regular  # itself an adjoint
+                cells = offset + grid_steps(view.shape, strides)
+            else:
+                spare, space, cells = self.spare(term.shape, term.by_row, term.expanded)
+                self.writer.store(term, spare)
+            self.kept[term] = space, cells.reshape(term.shape)
+        return self.kept[term]
+
+    def spare(
+        self, shape: Sequence[int], with_rows: bool, expand: bool = False
+    ) -> tuple[Array, int, np.ndarray]:
+        """New cells behind the adjoints: their view, space and numbers."""
+        sizes, space = self.writer.gradient_sizes, ROWS if with_rows else FREE
+        offset, size = sizes[space], math.prod(shape)
+        sizes[space] += size
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        operand = Operand(tuple(shape), regular=(space, offset, tuple(strides)))
+        view = self.writer.view(operand, gradient=True, expand=expand)
+        return view, space, offset + np.arange(size)
+
+    def collect_block(self, block: Operand) -> None:
+        """Add up what was sent to the cells of a block."""
+        self.collect(*block.view[:2])
+
+    def collect(self, space: int, cell: int) -> None:
+        """Add up what was sent to the block of a cell."""
+        writer = self.writer
+        for cells, at in by_count(*self.arrivals.fetch(space, cell, ROWS)):
+            if by_row(space):
+                self.deliver(space, cells, ROWS, at, "add.reduce({0}, 0, None, {out})")
+            else:  # what all rows share gets the sum over rows
+                terms = writer.temporary(at.shape, True)
+                self.fetch(ROWS, at, terms)
+                sums, _, lie = self.spare(cells.shape, False)
+                writer.emit("add.reduce({0}, (0, -1), None, {out})", [terms], sums)
+                self.arrivals.send(space, cells, FREE, lie)
+        cells, at = self.arrivals.fetch(space, cell, FREE)
+        if len(cells):
+            # a column of numbers in one call; with rows, that would go number by number: 4 ns
+            # instead of 0.4 for each
+            found, starts = np.unique(cells, return_index=True)
+            pieces = f"add.reduceat({{0}}, {writer.constant(starts, 'index')}, 0, None, {{out}})"
+            self.deliver(space, found, FREE, at[None] if len(found) == len(at) else at, pieces)
+
+    def deliver(
+        self, space: int, cells: np.ndarray, source: int, at: np.ndarray, total: str
+    ) -> None:
+        """Add terms to cells: at (1, c) of one each, else what `total` makes of those fetched."""
+        writer = self.writer
+        self.settle(Operand(cells.shape, (space << SHIFT) + cells))
+        fresh = not self.written[space][cells].any()
+        if not fresh:
+            self.fill((space << SHIFT) + cells)
+        self.written[space][cells] = True
+        single = at.ndim == 2 and len(at) == 1
+        at = at[0] if single else at
+        together = int(cells[-1] - cells[0]) + 1 == len(cells)
+        if together:
+            block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
+            into = writer.view(block, gradient=True)
+        out = into if together and fresh else writer.temporary(cells.shape, by_row(space))
+        terms = out if single else writer.temporary(at.shape, by_row(space))
+        self.fetch(source, at, terms)
+        if not single:
+            writer.emit(total, [terms], out)
+        if not together:
+            whole, index = writer.whole(space, gradient=True), writer.constant(cells, "index")
+            writer.emit(f"{{0}}[{index}] {'=' if fresh else '+='} {{1}}", [whole, out], whole)
+        elif not fresh:
+            writer.emit("add({0}, {1}, {out})", [into, out], into)
+
+    def fetch(self, source: int, at: np.ndarray, out: Array) -> Array:
+        """The terms at these cells of a space, gathered."""
+        buffer = Array(self.writer, (), source == ROWS, name="gv" if source == ROWS else "gu")
+        index = self.writer.constant(at, "index")
+        return self.writer.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
+
+
+def dependence(row: Operation, count: int) -> list[bool]:
+    """For every operand: whether the row's partial is ever anything but None."""
+    if not row.selective or row.arity is None:
+        return [True] * count
+    try:
+        slopes = row.partials(Symbol("y"), *(Symbol(f"x{i}") for i in range(count)))
+    except TypeError:
+        return [True] * count
+    return [slope is not None for slope in slopes]
+
+
+def _starts(layout: Layout) -> dict[int, np.ndarray]:
+    """For every space, where its blocks start; what no step computes is one block."""
+    starts: dict[int, list[int]] = {space: [0] for space in range(len(layout.sizes))}
+    for step in layout.steps:
+        space, offset, _ = step.out.view
+        starts[space].append(offset)
+    return {space: np.array(found) for space, found in starts.items()}
+
+
+def _scattered(operand: Operand) -> bool:
+    """Whether an operand's cells lie otherwise than one behind the other."""
+    return bool((np.diff(operand.addresses.reshape(-1)) != 1).any())

@@ -1,0 +1,56 @@
+"""Cells: truths about them, and what an address says.
+
+A cell is one number of a program (layout.py): an address is its space, and its place there. This
+file leaves out which cells there are, and the numbers in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .factor import FIRST_INPUT, LITERAL, ROWS, SHIFT
+from .layout import Operand
+
+
+def by_row(space: int) -> bool:
+    """Whether the cells of a space hold a number for every row."""
+    return space == ROWS or space >= FIRST_INPUT
+
+
+def places(addresses: np.ndarray) -> np.ndarray:
+    """Where in their spaces cells are."""
+    return addresses & (1 << SHIFT) - 1
+
+
+def shows_once(operand: Operand) -> bool:
+    """Whether an operand is a view that shows no cell twice."""
+    cells = operand.addresses
+    return operand.regular is not None and len(np.unique(cells)) == cells.size
+
+
+class Marks:
+    """A truth for every cell; marks[space] are those of a space."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.spaces = [np.zeros(size, dtype=bool) for size in sizes]
+
+    def __getitem__(self, space: int) -> np.ndarray:
+        return self.spaces[space]
+
+    def of(self, operand: Operand) -> np.ndarray:
+        """The marks of an operand's cells, in its shape; none where it is a literal."""
+        found = np.zeros(operand.addresses.shape, dtype=bool)
+        for space in operand.spaces:
+            if space != LITERAL:
+                here = operand.addresses >> SHIFT == space
+                found[here] = self[space][places(operand.addresses[here])]
+        return found
+
+    def mark(self, operand: Operand) -> None:
+        """Mark all cells of an operand."""
+        for space in operand.spaces:
+            if space != LITERAL:
+                here = operand.addresses[operand.addresses >> SHIFT == space]
+                self[space][places(here)] = True

@@ -1,0 +1,313 @@
+"""Forms: the lines of a step, forward and backward: elementwise ones, folds and takes.
+
+A form is to the program what a row is to the scalar graph: how the value is computed, and how the
+adjoint of the answer goes to the operands. Matrix products, and dots one by one, are in
+products.py; how adjoints that meet in one place are added up is in adjoints.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..operations import (
+    Conditional,
+    Operation,
+    equal,
+    largest_of,
+    multiply,
+    negative,
+    smallest_of,
+    total_of,
+    where,
+)
+from . import runtime
+from .adjoints import Adjoints
+from .cells import by_row, places
+from .factor import FREE, LITERAL, ROWS, SHIFT, THETA
+from .layout import Operand, Step
+from .reach import Reach
+from .writer import Array, Instruction, Writer
+
+_FOLD = {largest_of: "maximum", smallest_of: "minimum"}
+
+
+class Form:
+    """A step in the source.
+
+    out, operands  what the lines forward write and read
+    written        these lines
+    arrived        where the adjoint of the answer is, once backward has come here
+    adjoint        the view of it
+    reached        where the answer is reached, if that is not certain (reach.py)
+    """
+
+    full = True  # whether the operands are needed with every axis in full
+    expands = True  # whether operands without rows get an axis for rows beside those that have them
+
+    def __init__(self, writer: Writer, adjoints: Adjoints, reach: Reach, step: Step) -> None:
+        self.writer, self.adjoints, self.reach, self.step = writer, adjoints, reach, step
+        self.arrived: Operand
+        self.adjoint: Array
+        self.reached: Array | None = None
+        writer.lines, writer.known = [], {}
+        self.out = writer.view(step.out)
+        self.operands = [
+            self.load(operand, self.full and position < 2, self.expands and self.out.by_row)
+            for position, operand in enumerate(step.operands)
+        ]
+        self.forward()
+        self.written, self.known = writer.lines, writer.known
+
+    def forward(self) -> None:
+        """Write the lines that compute `out`."""
+        raise NotImplementedError
+
+    def backward(self) -> None:
+        """Write the lines that carry `adjoint` to those operands that want one."""
+        raise NotImplementedError
+
+    def pass_reach(self) -> None:
+        """Write the lines that carry `reached` to the operands."""
+        raise NotImplementedError
+
+    def go_back(self) -> list[Instruction]:
+        """The lines of backward; none if no adjoint has arrived."""
+        writer, adjoints, out = self.writer, self.adjoints, self.step.out
+        writer.lines, writer.known = [], self.known
+        adjoints.collect_block(out)
+        arrived = adjoints.written.of(out)
+        if arrived.any():
+            adjoints.fill(out.addresses)
+            self.reached = self.reach.of(out, arrived)
+            self.arrived = adjoints.source(self.step)
+            self.adjoint = writer.view(self.arrived, gradient=True)
+            adjoints.equal = {self.adjoint: self.arrived.addresses}
+            self.backward()
+            self.pass_reach()
+        return writer.lines
+
+    # -- operands
+    def load(self, operand: Operand, full: bool, expand: bool) -> Any:
+        """What instructions read for an operand: a number, literal, view, or gathered copy."""
+        writer = self.writer
+        if operand.cells is None:
+            assert operand.literal is not None
+            if operand.literal.size == 1 and not full:
+                return float(operand.literal.reshape(()))
+            literal = np.broadcast_to(operand.literal, operand.shape) if full else operand.literal
+            shape = literal.shape
+            literal = np.ascontiguousarray(literal)[..., None] if expand else literal
+            return Array(writer, shape, False, name=writer.constant(literal), expanded=expand)
+        if operand.regular is not None:
+            is_number = operand.cells.size == 1 < self.step.nodes.size and not full
+            if is_number and operand.regular[0] in (THETA, FREE):
+                # without axes: 0.27 us where an axis of one cell takes 0.70
+                return writer.view(operand, suffix=".reshape(())")
+            return writer.view(operand, expand=expand)
+        return self.gather(operand, expand)
+
+    def gather(self, operand: Operand, expand: bool) -> Array:
+        """A temporary with the cells of an irregular operand."""
+        writer, flat = self.writer, operand.addresses.reshape(-1)
+        with_rows = any(by_row(space) for space in operand.spaces)
+        out = writer.temporary(operand.shape, with_rows)
+        # first all cells, as if they were in the space that most are in; then the exceptions
+        inside = {space: np.flatnonzero(flat >> SHIFT == space) for space in operand.spaces}
+        alike = [s for s in inside if s != LITERAL and (s in (THETA, FREE)) != with_rows]
+        main = max(alike, key=lambda space: len(inside[space]))
+        index = np.zeros(flat.size, dtype=int)
+        index[inside[main]] = places(flat[inside[main]])
+        index = index.reshape(operand.shape)
+        text = f'take({{0}}, {writer.constant(index, "index")}, 0, {{out}}, "clip")'
+        writer.emit(text, [writer.whole(main)], out)
+        for space, here in inside.items():
+            if space == main:
+                continue
+            if space == LITERAL:
+                assert operand.literal is not None
+                numbers = operand.literal.reshape(-1)[here]
+                source = Array(writer, numbers.shape, False, name=writer.constant(numbers))
+                chosen = "{0}"
+            else:
+                source = writer.whole(space)
+                chosen = f"{{0}}[{writer.constant(places(flat[here]), 'index')}]"
+            tail = "[:, None]" if with_rows and not source.by_row else ""
+            line = "{out}.reshape(" + (f"{flat.size}, -1" if with_rows else "-1") + ")"
+            line += f"[{writer.constant(here, 'index')}] = {chosen}{tail}"
+            writer.emit(line, [source], out)
+        if expand and not with_rows:
+            expanded = Array(writer, operand.shape, False, expanded=True)
+            return writer.emit("{out} = {0}[..., None]", [out], expanded)
+        return out
+
+    def with_axis(self, operand: Operand, gradient: bool = False) -> Array:
+        """A block of answers, or of their adjoints, with an axis for what was summed over."""
+        rows_last = by_row(operand.view[0])
+        suffix = "[..., None, :]" if rows_last else "[..., None]"
+        view = self.writer.view(operand, gradient, suffix=suffix)
+        view.shape = (*operand.shape, 1)
+        return view
+
+
+class Map(Form):
+    """Elementwise: the row's own value and partials, on arrays."""
+
+    full = False
+
+    def forward(self) -> None:
+        row, operands = self.step.row, self.operands
+        arrays = any(isinstance(x, Array) for x in operands)
+        self.writer.store(row(*operands) if arrays else row.number(*operands), self.out)
+
+    def backward(self) -> None:
+        step, apply = self.step, self.writer.apply
+        slopes: Sequence[Any]
+        try:
+            slopes = step.row.partials(self.out, *self.operands)
+        except TypeError:  # a rule that branches on numbers: element by element
+            slopes = self.slopes_by_element(step.row, [self.out, *self.operands])
+        for operand, slope in zip(step.operands, slopes, strict=True):
+            if slope is None or not self.adjoints.wants(operand):
+                continue
+            reached = self.reached
+            if isinstance(slope, Conditional):
+                condition, slope = slope
+                reached = condition if reached is None else apply(multiply, (reached, condition))
+            if type(slope) is float and slope in (1.0, -1.0):
+                term = self.adjoint if slope == 1.0 else apply(negative, (self.adjoint,))
+            else:
+                term = apply(multiply, (self.adjoint, slope))
+            if reached is not None and type(slope) is not float or reached is not self.reached:
+                term = apply(where, (reached, term, 0.0))
+            self.adjoints.add(operand, term)
+            self.reach.pass_to(operand, reached)
+
+    def slopes_by_element(self, row: Operation, xs: list[Any]) -> list[Any]:
+        """The partials of a rule that only takes floats, about a microsecond each."""
+        writer = self.writer
+        with_rows = any(isinstance(x, Array) and x.by_row for x in xs)
+        shape = np.broadcast_shapes(*(x.shape for x in xs if isinstance(x, Array)))
+        reads = ", ".join(f"{{{i}}}" for i in range(len(xs)))
+        found: list[Any] = []
+        for position in range(len(xs) - 1):
+            name = writer.unique("slopes")
+            writer.globals[name] = runtime.slopes_by_element(row, position)
+            slope = writer.temporary(shape, with_rows)
+            exists = writer.temporary(shape, with_rows, boolean=True)
+            writer.emit(f"{{out}}[...] = {name}[0]({reads})", xs, slope)
+            writer.emit(f"{{out}}[...] = {name}[1]({reads})", xs, exists)
+            found.append(Conditional(exists, slope))
+        return found
+
+    def pass_reach(self) -> None:
+        pass  # done operand by operand, for a partial may have a condition of its own
+
+
+class Fold(Form):
+    """A total, or the largest or smallest, over the last axis."""
+
+    def forward(self) -> None:
+        row, out, operands, axis = self.step.row, self.out, self.operands, len(self.out.shape)
+        if row is total_of:
+            self.writer.sum(operands[0], [axis], out, keep=False)
+        else:
+            line = f"{_FOLD[row]}.reduce({{0}}, {axis}, None, {{out}})"
+            self.writer.emit(line, operands, out)
+
+    def backward(self) -> None:
+        step, writer = self.step, self.writer
+        if not self.adjoints.wants(step.operands[0]):
+            return
+        spread = self.with_axis(self.arrived, gradient=True)
+        self.adjoints.equal[spread] = self.arrived.addresses[..., None]
+        if step.row is not total_of:  # the adjoint is shared among those that tie for the extreme
+            ties = writer.apply(equal, (self.operands[0], self.with_axis(step.out)))
+            count = writer.temporary((*self.out.shape, 1), self.out.by_row)
+            axis = -2 if self.out.by_row else -1
+            writer.emit(f"add.reduce({{0}}, {axis}, float, {{out}}, True)", [ties], count)
+            share = writer.emit("divide({0}, {1}, {out})", [spread, count], count)
+            spread = writer.apply(multiply, (share, ties))
+        self.adjoints.add(step.operands[0], spread)
+
+    def pass_reach(self) -> None:
+        if self.reached is not None and self.step.row is not total_of:
+            self.reach.doubt(self.step.operands)
+        self.reach.pass_to(self.step.operands[0], self.reach.with_axis(self.step.out, self.reached))
+
+
+class Take(Form):
+    """values[index]: the operands are a grid of indices and one of lists of values."""
+
+    def forward(self) -> None:
+        index, values = self.operands
+        out, width, spaces = self.out, self.step.operands[1].shape[-1], self.step.operands[0].spaces
+        name = self.writer.names.get(spaces[0] << SHIFT, "index") if spaces else "index"
+        self.located = self.locate()
+        if self.located is not None:
+            place, at = self.located
+            stride = f"{self.step.operands[1].view[2][-1]}" + " * rows" * out.by_row
+            line = f"locate({{0}}, {width}, {stride}, {{1}}, {{out}}, {name!r})"
+            self.writer.emit(line, [index, place], at)
+            buffer = self.buffer(gradient=False)
+            self.writer.emit('{0}.take({1}, None, {out}, "clip")', [buffer, at], out)
+        else:
+            line = f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row}, {name!r})"
+            self.writer.emit(line, [index, values], out)
+
+    def locate(self) -> tuple[Array, Array] | None:
+        """If each list is a view and read once: where the lists start in their buffer, and where
+        the values taken are.
+        """
+        regular, (lists, indices, columns) = self.step.operands[1].regular, self.step.nodes.shape
+        with_rows, writer = self.out.by_row, self.writer
+        if indices > 1 or regular is None or regular[0] != (ROWS if with_rows else FREE):
+            return None
+        buffer, tail = ("v", ", rows") if with_rows else ("u", "")
+        shape, strides = (lists, indices, columns), (regular[2][0], 0, regular[2][1])
+        numbered = f"arange({buffer}.size).reshape({buffer}.shape)"
+        place = writer.bind(
+            Array(writer, shape, with_rows, name="place"),
+            f"strided({numbered}, {regular[1]}, {shape}, {strides}).copy()",
+        )
+        at = writer.bind(
+            Array(writer, shape, with_rows, name="at"),
+            f"empty(({lists}, {indices}, {columns}{tail}), int)",
+        )
+        return place, at
+
+    def buffer(self, gradient: bool) -> Array:
+        """All numbers, or all adjoints, on a single axis."""
+        writer, name = self.writer, "g" * gradient + ("v" if self.out.by_row else "u")
+        if name not in writer.bound:
+            array = Array(writer, (), self.out.by_row, name=f"{name}_")
+            writer.bound[name] = writer.bind(array, f"{name}.reshape(-1)")
+        return writer.bound[name]
+
+    def backward(self) -> None:
+        (index, values), operand = self.operands, self.step.operands[1]
+        writer, adjoints = self.writer, self.adjoints
+        if not adjoints.wants(operand):
+            return
+        if self.located is not None:
+            buffer, assign = self.buffer(gradient=True), "="
+            if adjoints.assignable(operand):
+                adjoints.written.mark(operand)
+                writer.emit("{out}.fill(0.0)", [], writer.view(operand, gradient=True))
+            else:
+                adjoints.settle(operand)
+                adjoints.fill(operand.addresses)
+                assign = "+="
+            writer.emit(f"{{out}}[{{0}}] {assign} {{1}}", [self.located[1], self.adjoint], buffer)
+        else:
+            term = writer.temporary(operand.shape, isinstance(values, Array) and values.by_row)
+            line = f"put_values({{0}}, {{1}}, {operand.shape[-1]}, {{out}}, {self.out.by_row})"
+            writer.emit(line, [index, self.adjoint], term)
+            adjoints.add(operand, term)
+
+    def pass_reach(self) -> None:
+        self.reach.doubt(self.step.operands)
+        for operand in self.step.operands:
+            self.reach.pass_to(operand, None)
