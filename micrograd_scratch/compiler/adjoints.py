@@ -16,7 +16,7 @@ import numpy as np
 from ..operations import Operation, Symbol
 from .arrivals import Arrivals, by_count
 from .cells import Marks, by_row, places, shows_once
-from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
+from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import RESERVED, Layout, Operand, Step, grid_steps
 from .loans import Loans
 from .writer import Array, Writer
@@ -90,10 +90,10 @@ class Adjoints:
 
     def fill(self, cells: np.ndarray) -> None:
         """Zeros in those of the cells that no adjoint has been written to."""
-        for space in np.unique(cells >> SHIFT).tolist():
+        for space in unique(cells >> SHIFT).tolist():
             if space == LITERAL:
                 continue
-            at = np.unique(places(cells[cells >> SHIFT == space]))
+            at = unique(places(cells[cells >> SHIFT == space]))
             empty = at[~self.written[space][at] & self.needed[space][at]]
             if len(empty):
                 self.written[space][empty] = True

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .factor import unique
+
 
 class Arrivals:
     """For every block of cells: the pairs (cell, where its term lies).
@@ -47,6 +49,6 @@ class Arrivals:
 def by_count(cells: np.ndarray, at: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs in ascending order of cells, split by how many terms a cell has: (c,) and (m, c)."""
     found, starts, counts = np.unique(cells, return_index=True, return_counts=True)
-    for count in np.unique(counts).tolist():
+    for count in unique(counts).tolist():
         chosen = counts == count
         yield found[chosen], at[starts[chosen] + np.arange(count)[:, None]]

@@ -26,8 +26,7 @@ def places(addresses: np.ndarray) -> np.ndarray:
 
 def shows_once(operand: Operand) -> bool:
     """Whether an operand is a view that shows no cell twice."""
-    cells = operand.addresses
-    return operand.regular is not None and len(np.unique(cells)) == cells.size
+    return operand.regular is not None and operand.once
 
 
 class Marks:
@@ -41,16 +40,21 @@ class Marks:
 
     def of(self, operand: Operand) -> np.ndarray:
         """The marks of an operand's cells, in its shape; none where it is a literal."""
-        found = np.zeros(operand.addresses.shape, dtype=bool)
-        for space in operand.spaces:
+        spaces, at = operand.spaces, places(operand.addresses)
+        if len(spaces) == 1:
+            return self[spaces[0]][at]
+        found = np.zeros(at.shape, dtype=bool)
+        for space in spaces:
             if space != LITERAL:
                 here = operand.addresses >> SHIFT == space
-                found[here] = self[space][places(operand.addresses[here])]
+                found[here] = self[space][at[here]]
         return found
 
     def mark(self, operand: Operand) -> None:
         """Mark all cells of an operand."""
         for space in operand.spaces:
             if space != LITERAL:
-                here = operand.addresses[operand.addresses >> SHIFT == space]
+                here = operand.addresses
+                if len(operand.spaces) > 1:
+                    here = here[here >> SHIFT == space]
                 self[space][places(here)] = True

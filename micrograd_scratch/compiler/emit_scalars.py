@@ -44,6 +44,7 @@ from ..operations import (
     where,
 )
 from .dependence import MAYBE, dependence, rule_of
+from .factor import unique
 from .loops import Stretch, stretches
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
@@ -166,7 +167,7 @@ class _Writer:
             relation[(used == used[0]).all(0)] = _SAME
             relation[used[0] < 0] = _LEAF
             self.relations[loop] = relation.tolist()
-            self.carried[loop] = np.unique(used[0][relation == _BEFORE]).tolist()
+            self.carried[loop] = unique(used[0][relation == _BEFORE]).tolist()
             home[first:stop] = first + np.arange(stop - first) % length
             inside[first:stop] = True
             last = np.array(self.carried[loop], dtype=int) + (stop - first)

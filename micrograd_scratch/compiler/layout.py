@@ -13,8 +13,10 @@ says so, because 0 * inf is then a number that the scalar graph never met.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from ..operations import (
     take_of,
     total_of,
 )
-from .factor import FIRST_INPUT, FREE, HOLE, LITERAL, ROWS, SHIFT, THETA, factor, host
+from .factor import FIRST_INPUT, FREE, HOLE, LITERAL, ROWS, SHIFT, THETA, factor, host, unique
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .schedule import depends_on_inputs
 
@@ -75,9 +77,17 @@ class Operand:
         assert self.regular is not None
         return self.regular
 
-    @property
+    @cached_property
     def spaces(self) -> list[int]:
-        return [] if self.cells is None else np.unique(self.cells >> SHIFT).tolist()
+        """The spaces that its cells are in, ascending."""
+        if self.regular is not None:
+            return [self.regular[0]]
+        return [] if self.cells is None else unique(self.cells >> SHIFT).tolist()
+
+    @cached_property
+    def once(self) -> bool:
+        """Whether every cell occurs once."""
+        return len(unique(self.addresses)) == self.addresses.size
 
 
 @dataclass(eq=False)
@@ -144,7 +154,7 @@ class _Layouter:
             if row is dot_of:
                 self.products(nodes, lengths)
                 continue
-            for length in np.unique(lengths) if row not in _PADDING else [lengths.max()]:
+            for length in unique(lengths) if row not in _PADDING else [lengths.max()]:
                 some = nodes if row in _PADDING else nodes[lengths == length]
                 operands = self.operands_of(some, int(length), _PADDING.get(row, ZERO))
                 if row in _PADDING:
@@ -182,7 +192,8 @@ class _Layouter:
         self.blocks[space].append((offset, nodes.shape))
         cells = ((space << SHIFT) + offset + np.arange(size)).reshape(nodes.shape)
         self.cell[nodes[live]] = cells[live]
-        return self.operand(cells)
+        strides = (n > 1 and s // cells.itemsize for n, s in zip(nodes.shape, cells.strides))
+        return Operand(nodes.shape, cells, regular=(space, offset, tuple(map(int, strides))))
 
     def operand(self, cells: np.ndarray) -> Operand:
         """The simplest form of an operand with these addresses; holes may be anything."""
@@ -246,7 +257,7 @@ class _Layouter:
         """For n members with k operands each: a position in a grid for every member, its shape."""
         n = len(operands)
         variety = [
-            0 if cells[0] >> SHIFT == LITERAL else len(np.unique(cells)) for cells in operands.T
+            0 if cells[0] >> SHIFT == LITERAL else len(unique(cells)) for cells in operands.T
         ]
         for k in sorted(range(len(variety)), key=lambda k: -variety[k]):
             if variety[k] < n:
@@ -260,7 +271,7 @@ class _Layouter:
             (_, i), (_, j) = (np.unique(operands[:, k], return_inverse=True) for k in (a, b))
             shape = (int(i.max()) + 1, int(j.max()) + 1)
             place = i * shape[1] + j
-            if shape[0] * shape[1] <= 2 * n and len(np.unique(place)) == n:
+            if shape[0] * shape[1] <= 2 * n and len(unique(place)) == n:
                 return place, shape
         order = np.lexsort(operands.T[np.argsort(variety, kind="stable")])
         position = np.empty(n, dtype=int)
@@ -330,10 +341,10 @@ class _Layouter:
             some, sizes = nodes[biased == with_bias], lengths[biased == with_bias]
             if not len(some):
                 continue
-            buckets = [some[sizes == size] for size in np.unique(sizes)]
+            buckets = [some[sizes == size] for size in unique(sizes)]
             every = np.concatenate(buckets)
             left, right, bias = [], [], []
-            for bucket, size in zip(buckets, np.unique(sizes).tolist(), strict=True):
+            for bucket, size in zip(buckets, unique(sizes).tolist(), strict=True):
                 cells = self.operands_of(bucket, size, ZERO)
                 left.append(cells[:, : size // 2])
                 right.append(cells[:, size // 2 : 2 * (size // 2)])
@@ -421,27 +432,34 @@ def regular_form(
     cells: np.ndarray, sizes: Sequence[int]
 ) -> tuple[int, int, tuple[int, ...]] | None:
     """(space, offset, strides) if the addresses are regular wherever they are not holes."""
-    live = cells != HOLE
+    live, flat = cells != HOLE, cells.reshape(-1)
+    whole = bool(live.all())
     strides = []
-    for axis in range(cells.ndim):
-        if cells.shape[axis] == 1:
+    for axis, extent in enumerate(cells.shape):
+        if extent == 1:
             strides.append(0)
-            continue
-        low = [slice(None)] * cells.ndim
-        high = [slice(None)] * cells.ndim
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        both = live[tuple(low)] & live[tuple(high)]
-        if not both.any():
-            return None
-        at = np.unravel_index(np.argmax(both), both.shape)
-        strides.append(int(cells[tuple(high)][at] - cells[tuple(low)][at]))
+        elif whole:
+            strides.append(int(flat[math.prod(cells.shape[axis + 1 :])] - flat[0]))
+        else:
+            low = [slice(None)] * cells.ndim
+            high = [slice(None)] * cells.ndim
+            low[axis], high[axis] = slice(None, -1), slice(1, None)
+            both = live[tuple(low)] & live[tuple(high)]
+            if not both.any():
+                return None
+            at = np.unravel_index(np.argmax(both), both.shape)
+            strides.append(int(cells[tuple(high)][at] - cells[tuple(low)][at]))
     at = np.unravel_index(np.argmax(live), live.shape)
     offset = int(cells[at]) - sum(int(i) * s for i, s in zip(at, strides, strict=True))
-    expected = offset + grid_steps(cells.shape, tuple(strides))
-    if not np.all((expected == cells) | ~live):
+    ways = [(n - 1) * stride for n, stride in zip(cells.shape, strides, strict=True)]
+    if whole and offset + sum(ways) != flat[-1]:  # most of what is irregular ends elsewhere
+        return None
+    if not np.all((offset + grid_steps(cells.shape, tuple(strides)) == cells) | ~live):
         return None
     space = int(cells[at]) >> SHIFT
-    low_cell, high_cell = int(expected.min()), int(expected.max())
-    if low_cell < space << SHIFT or high_cell - (space << SHIFT) >= sizes[space]:
+    offset -= space << SHIFT
+    if offset + sum(w for w in ways if w < 0) < 0:
         return None
-    return space, offset - (space << SHIFT), tuple(strides)
+    if offset + sum(w for w in ways if w > 0) >= sizes[space]:
+        return None
+    return space, offset, tuple(strides)

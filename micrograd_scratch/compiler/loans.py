@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .factor import FREE, ROWS, SHIFT
+from .factor import FREE, ROWS, SHIFT, unique
 from .layout import Layout, Operand, regular_form
 
 
@@ -32,15 +32,15 @@ class Loans:
         blocks = self.touched(operand.addresses)
         if operand.regular is None or len(blocks) != 1:
             return None
-        size = len(np.unique(operand.addresses))
-        return blocks[0] if blocks[0].addresses.size == size == operand.addresses.size else None
+        whole = operand.once and operand.addresses.size == blocks[0].addresses.size
+        return blocks[0] if whole else None
 
     def touched(self, cells: np.ndarray) -> list[Operand]:
         """The blocks that these cells belong to."""
         found = []
         for space, blocks in self.blocks.items():
             at = cells[cells >> SHIFT == space] - (space << SHIFT)
-            numbers = np.unique(np.searchsorted(self.starts[space], at, side="right") - 1)
+            numbers = unique(np.searchsorted(self.starts[space], at, side="right") - 1)
             found += [blocks[number] for number in numbers[numbers >= 0].tolist()]
         return found
 

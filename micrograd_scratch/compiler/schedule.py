@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .factor import unique
 from .record import COMPUTED, INPUT, Graph
 
 ROUNDS = 4  # of coloring that are tried, the first of them by operation alone; fewest steps win
@@ -75,7 +76,7 @@ def _between(graph: Graph, color: np.ndarray) -> np.ndarray:
     """(k, 2) which colors depend on which."""
     operand, owner = _dependences(graph)
     colors = int(color.max()) + 1
-    return np.stack(np.divmod(np.unique(color[operand] * colors + color[owner]), colors), axis=1)
+    return np.stack(np.divmod(unique(color[operand] * colors + color[owner]), colors), axis=1)
 
 
 def _times(graph: Graph, color: np.ndarray, by_row: np.ndarray, between: np.ndarray) -> np.ndarray:

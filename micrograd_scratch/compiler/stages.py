@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .layout import Layout
+from .factor import unique
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
 _LEAVES = {CONSTANT: "constants", PARAMETER: "parameters", INPUT: "inputs"}
@@ -92,7 +93,7 @@ def stages(
 
 
 def _by_operation(name: str, graph: Graph) -> Stage:
-    operations = np.unique(graph.op[graph.kind == COMPUTED])
+    operations = unique(graph.op[graph.kind == COMPUTED])
     owner = np.where(graph.kind == COMPUTED, np.searchsorted(operations, graph.op), -1)
     return _boxes(name, graph, owner, [graph.rows[op].name for op in operations])
 

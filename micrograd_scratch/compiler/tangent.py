@@ -31,6 +31,7 @@ from ..operations import (
     total_of,
     where,
 )
+from .factor import unique
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 from .runtime import slope_of
 
@@ -176,7 +177,7 @@ class _Writer:
         """The tangents of one group: of those alike in length, and in which operands have one."""
         row, start = self.before.rows[self.before.op[nodes[0]]], self.before.start
         lengths = start[nodes + 1] - start[nodes]
-        for length in np.unique(lengths).tolist():
+        for length in unique(lengths).tolist():
             some = nodes[lengths == length]
             operands = self.before.operands[start[some][:, None] + np.arange(length)]
             patterns, which = np.unique(self.tangent[operands] != NONE, axis=0, return_inverse=True)

@@ -38,7 +38,7 @@ from ..operations import (
 )
 from . import runtime
 from .adjoints import dependence
-from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
+from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
 from .views import view_text
 
@@ -257,7 +257,7 @@ class Textbook:
         flat = cells.reshape(-1)
         sources: list[Variable] = []
         index, size = np.full(flat.size, -1), 0
-        for space in np.unique(flat >> SHIFT).tolist():
+        for space in unique(flat >> SHIFT).tolist():
             for variable in [self.theta] if space == THETA else self.owners[space]:
                 place = _places(variable, flat)
                 inside = place >= 0
@@ -346,7 +346,7 @@ class Textbook:
             return step
         for operand in step.operands:
             cells = np.empty(0, dtype=int) if operand.cells is None else operand.cells.reshape(-1)
-            if len(np.unique(cells >> SHIFT)) == 1:
+            if len(unique(cells >> SHIFT)) == 1:
                 owners = self.owners[int(cells[0]) >> SHIFT]
                 if any((_places(variable, cells) >= 0).all() for variable in owners):
                     continue
