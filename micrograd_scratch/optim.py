@@ -172,6 +172,10 @@ class AdamW(Adam):
         return self._move(theta, gradient, state)
 
 
+# The rules that move every number by itself, so that an array may be updated piece by piece.
+ELEMENTWISE = (SGD.update, Adam.update, AdamW.update)
+
+
 # ---- learning-rate schedules ---------------------------------------------------------------------
 
 

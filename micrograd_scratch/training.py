@@ -163,7 +163,8 @@ def fit(
 
     theta = np.array([p.data for p in parameters], dtype)
     gradient = np.empty_like(theta)
-    state, best, best_loss = None, theta.copy(), math.inf
+    move = _mover(optimizer, theta, gradient)
+    best, best_loss = theta.copy(), math.inf
     order = np.random.RandomState(seed)
     history = History()
     started = time.perf_counter()
@@ -181,8 +182,7 @@ def fit(
                         write(parameters, theta)
                         where = find_anomaly(program, model, loss, batch_X, batch_Y)
                         raise DivergedError(_divergence(mean, where, history), history)
-                    moved, state = optimizer.update(theta, gradient, state)
-                    theta[:] = moved  # the program keeps its views of theta: 60 us a step
+                    move()
                     history.steps += 1
                     total += mean * len(batch_X)
                     shown(history.steps)
@@ -392,6 +392,33 @@ def _batches(
         yield X.take(rows, axis=0), Y.take(rows, axis=0)
 
 
+_PIECE = 15_000  # numbers: what a rule computes on the way stays in the cache
+
+
+def _mover(optimizer: Any, theta: Array, gradient: Array) -> Callable[[], None]:
+    """A function that takes one step: `update` of theta in place, where the program has its views.
+
+    theta changes in one call into C, which no interrupt can tear in two; the gradient is used up.
+    """
+    rule = getattr(optimizer.update, "__func__", None)
+    size = _PIECE if rule in optim.ELEMENTWISE else len(theta)
+    pieces = [slice(start, start + size) for start in range(0, len(theta), size)]
+    states: list[Any] = [None] * len(pieces)
+    moved = np.empty_like(theta)
+
+    def move() -> None:
+        if rule is optim.SGD.update and not (optimizer.momentum or optimizer.weight_decay):
+            # The same bits without new arrays: 26 us instead of 65 for 109,386 numbers.
+            np.multiply(gradient, optimizer.lr, out=gradient)
+            np.subtract(theta, gradient, out=theta)
+            return
+        for k, piece in enumerate(pieces):  # Adam: 0.4 ms instead of 1.5, mostly for new memory
+            moved[piece], states[k] = optimizer.update(theta[piece], gradient[piece], states[k])
+        theta[:] = moved
+
+    return move
+
+
 _SET_DATA: Any = Value.__dict__["data"].__set__
 
 
@@ -402,8 +429,8 @@ def write(parameters: Sequence[Value], theta: Array) -> None:
 
 def _finite(mean: float, gradient: Array) -> bool:
     with np.errstate(all="ignore"):
-        # one sum stands for all: it is not finite if any of its terms is not
-        if math.isfinite(mean + gradient.sum()):
+        # one sum of squares stands for all: it is not finite if any of its terms is not
+        if math.isfinite(mean + np.dot(gradient, gradient)):
             return True
     return math.isfinite(mean) and bool(np.isfinite(gradient).all())
 

@@ -124,6 +124,40 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
     assert results[0] != results[2]
 
 
+class Clipped(optim.SGD):
+    """A rule that looks at all numbers at once: an array cut in pieces would move differently."""
+
+    def update(self, theta, gradient, state):
+        return super().update(theta, gradient / np.linalg.norm(gradient), state)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optim.SGD(0.1),
+        optim.SGD(0.1, momentum=0.9, nesterov=True),
+        optim.SGD(0.1, weight_decay=0.5),
+        optim.Adam(0.1, weight_decay=0.5),
+        optim.AdamW(0.1),
+        Clipped(0.1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_array_moves_in_place_and_in_pieces_to_the_bits_of_update(optimizer, dtype, monkeypatch):
+    monkeypatch.setattr(training, "_PIECE", 7)
+    rng = np.random.RandomState(0)
+    theta, gradient = rng.randn(2, 20).astype(dtype)
+    move, expected, state = training._mover(optimizer, theta, gradient), theta.copy(), None
+    for step in range(4):
+        gradient[:] = rng.randn(20)
+        if step == 2:  # as a callback may
+            optimizer.lr, optimizer.momentum = 0.05, 0.5
+        expected, state = optimizer.update(expected, gradient, state)
+        move()
+        assert theta.tobytes() == expected.tobytes()
+
+
 def test_every_epoch_has_an_order_of_its_own_and_every_row_once():
     X = np.arange(10.0).reshape(-1, 1)
     order = np.random.RandomState(0)
