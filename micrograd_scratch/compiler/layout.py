@@ -192,7 +192,9 @@ class _Layouter:
         self.blocks[space].append((offset, nodes.shape))
         cells = ((space << SHIFT) + offset + np.arange(size)).reshape(nodes.shape)
         self.cell[nodes[live]] = cells[live]
-        strides = (n > 1 and s // cells.itemsize for n, s in zip(nodes.shape, cells.strides))
+        strides = (
+            n > 1 and s // cells.itemsize for n, s in zip(nodes.shape, cells.strides, strict=True)
+        )
         return Operand(nodes.shape, cells, regular=(space, offset, tuple(map(int, strides))))
 
     def operand(self, cells: np.ndarray) -> Operand:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .layout import Layout
 from .factor import unique
+from .layout import Layout
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
 _LEAVES = {CONSTANT: "constants", PARAMETER: "parameters", INPUT: "inputs"}
