@@ -36,6 +36,7 @@ from micrograd_scratch import (
     total,
     where,
 )
+from micrograd_scratch.compiler import execution
 from micrograd_scratch.compiler import program as program_module
 from micrograd_scratch.operations import only_if
 
@@ -154,7 +155,7 @@ def test_many_rows_are_run_in_pieces(name, monkeypatch):
     model = MODELS[name]()
     arrays = model.feed(np.random.default_rng(0), 50)
     whole = compiled(model, arrays, form="arrays")
-    monkeypatch.setattr(program_module, "MOST_CELLS", 20)
+    monkeypatch.setattr(execution, "MOST_CELLS", 20)
     cut = compiled(model, arrays, form="arrays")
     assert len(model.compile()._pieces(50)) > 1
     for got, expected in zip(vars(cut).values(), vars(whole).values(), strict=True):

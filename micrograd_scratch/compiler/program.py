@@ -7,9 +7,7 @@ several threads. It leaves out how graphs are recorded and functions traced: tra
 
 from __future__ import annotations
 
-import builtins
 import math
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -18,20 +16,17 @@ import numpy as np
 
 from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
-from . import interpret, runtime
-from .emit import emit
-from .emit_scalars import far_operands, scalar_source
-from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
+from . import interpret
+from .emit_scalars import far_operands
+from .execution import Arrays, Buffers, Lines, quick_call
 from .fuse import fuse
-from .layout import RESERVED, Layout, lay_out
-from .record import Graph
+from .names import names_of, safe_name
+from .record import INPUT, PARAMETER, Graph
 from .schedule import longest_path, schedule
-from .source import source_of
 from .stages import Stages, show, stages
 from .tangent import tangent_graph
 from .textbook import Textbook
 
-MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
 # Microseconds, forward and backward, which decide between arrays and lines of Python: for a step of
 # arrays, for a node or an operand in it, and for one in a line (twice that if it is far away).
 STEP, CELL, LINE = 4.0, 0.005, 0.04
@@ -54,38 +49,18 @@ class Program:
     ) -> None:
         self.graph, self.parameters, self.inputs = graph, list(parameters), list(inputs)
         self.single, self.dtype = single, np.dtype(dtype)
-        self._reset()
-
-    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._codes: dict[bool, _Compiled] = {}
+        self._codes: dict[bool, Arrays] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
         self._fused_graph: Graph | None = None
         self._prices: tuple[float, float] | None = None
-        self._lines: dict[bool, _Scalars] = {}
+        self._lines: dict[bool, Lines] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
         self._quick: Any = None
         self._mine = threading.local()
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in (
-            "_lock",
-            "_codes",
-            "_plan",
-            "_fused_graph",
-            "_prices",
-            "_lines",
-            "_tangents",
-            "_quick",
-            "_mine",
-        ):
-            del state[name]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+    def __reduce__(self) -> Any:
+        return Program, (self.graph, self.parameters, self.inputs, self.single, str(self.dtype))
 
     # -- what people call
     def __call__(self, *inputs: Any, parameters: Any = None) -> Any:
@@ -262,11 +237,12 @@ class Program:
         """
         if not self.single:
             raise ValueError("a textbook's gradient is that of a single output: compile one")
+        names = names_of(self.parameters, [name for name, _ in self.inputs])
         inputs = [
-            (_safe_name(name) or f"x{i}", math.prod(shape))
+            (safe_name(name) or f"x{i}", math.prod(shape))
             for i, (name, shape) in enumerate(self.inputs)
         ]
-        return Textbook(self._compiled(False).layout, _names(self), inputs)
+        return Textbook(self._compiled(False).layout, names, inputs)
 
     @property
     def stages(self) -> Stages:
@@ -275,18 +251,16 @@ class Program:
         return stages(self.graph, fused, groups, self._compiled(False).layout)
 
     def __str__(self) -> str:
-        layout = self._compiled(False).layout
-        back = [len(lines) for lines in reversed(self._compiled(False).code.backward[1:])]
+        code = self._compiled(False).code
+        steps, back = code.layout.steps, reversed(code.backward[1:])
         title = f"{'step':<10} {'shape':<18} {'scalar nodes':>12} {'calls forward':>14}"
         lines = [f"{title} {'backward':>9}"]
-        for step, ahead, behind in zip(
-            layout.steps, self._compiled(False).code.forward, back, strict=True
-        ):
+        for step, ahead, behind in zip(steps, code.forward, back, strict=True):
             live = int((step.nodes >= 0).sum())
             shape = " x ".join(map(str, step.nodes.shape))
-            row = f"{step.row.name:<10} {shape:<18} {live:>12,} {len(ahead):>14} {behind:>9}"
+            row = f"{step.row.name:<10} {shape:<18} {live:>12,} {len(ahead):>14} {len(behind):>9}"
             lines.append(row)
-        lines.append(f"{len(layout.steps)} steps for {self.graph.count():,} scalar nodes")
+        lines.append(f"{len(steps)} steps for {self.graph.count():,} scalar nodes")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -376,13 +350,13 @@ class Program:
         # a chain has as many steps as nodes, which is known before they are scheduled
         return rows * by_row < least or rows * by_row < STEP * len(self._groups()[1])
 
-    def _scalars(self, wrt_inputs: bool) -> _Scalars:
+    def _scalars(self, wrt_inputs: bool) -> Lines:
         if wrt_inputs not in self._lines:
             with self._lock:
                 if wrt_inputs not in self._lines:
-                    self._lines[wrt_inputs] = lines = _Scalars(self, wrt_inputs)
+                    self._lines[wrt_inputs] = lines = Lines(self, wrt_inputs)
                     if self.single and not self.inputs and self.dtype == np.float64:
-                        self._quick = _quick(lines.run, len(self.parameters))
+                        self._quick = quick_call(lines.run, len(self.parameters))
         return self._lines[wrt_inputs]
 
     def _by_lines(
@@ -395,34 +369,31 @@ class Program:
                 value, gradient = lines.run(p, _row(arrays, r).tolist())
                 total += value
                 if gx:
-                    start = 0
-                    for array in gx:
-                        array[r] = gradient[start : start + array.shape[1]]
-                        array[r] /= rows
-                        start += array.shape[1]
+                    _write_row(gx, r, gradient)
                 else:
                     sums = [a + b for a, b in zip(sums, gradient, strict=True)]
         except (ArithmeticError, ValueError):
             return self._interpreted(theta, arrays, rows, g, gx)
         if not gx:
             g[:] = sums
-            g /= rows
+        for summed in gx or [g]:
+            summed /= rows
         return total / rows
 
-    def _compiled(self, wrt_inputs: bool) -> _Compiled:
+    def _compiled(self, wrt_inputs: bool) -> Arrays:
         if wrt_inputs not in self._codes:
             with self._lock:
                 if wrt_inputs not in self._codes:
-                    self._codes[wrt_inputs] = _Compiled(self, wrt_inputs)
+                    self._codes[wrt_inputs] = Arrays(self, wrt_inputs)
         return self._codes[wrt_inputs]
 
-    def _state(self, wrt_inputs: bool, rows: int) -> _State:
+    def _state(self, wrt_inputs: bool, rows: int) -> Buffers:
         states = self._mine.__dict__.setdefault("states", {})
         key = (wrt_inputs, rows)
         if key not in states:
             if len(states) > 8:  # batch sizes that changed: keep the memory of a few
                 states.pop(next(iter(states)))
-            states[key] = _State(self._compiled(wrt_inputs), rows, self.dtype)
+            states[key] = Buffers(self._compiled(wrt_inputs), rows, self.dtype)
         return states[key]
 
     def _pieces(self, rows: int) -> list[tuple[int, int]]:
@@ -465,25 +436,21 @@ class Program:
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
     ) -> float:
         """The mean and its gradient node by node, where arrays met a number that is not finite."""
+        graph = self.graph
+        total, output = 0.0, int(graph.outputs[0])
+        parameters = np.flatnonzero(graph.kind == PARAMETER).tolist()
+        inputs = np.flatnonzero(graph.kind == INPUT).tolist()
         g[:] = 0.0
-        total = 0.0
-        kinds, slots = self.graph.kind, self.graph.slot
         for r in range(rows):
             x = _row(arrays, r)
-            numbers = interpret.evaluate(self.graph, theta, x)
-            output = int(self.graph.outputs[0])
+            numbers = interpret.evaluate(graph, theta, x)
             total += numbers[output]
+            adjoints = interpret.adjoints(graph, numbers, output)
             by_input = np.zeros(len(x))
-            adjoints = interpret.adjoints(self.graph, numbers, output)
-            for node, adjoint in enumerate(adjoints):
-                if adjoint is not None and kinds[node] == 2:
-                    g[slots[node]] += adjoint / rows
-                elif adjoint is not None and kinds[node] == 3:
-                    by_input[slots[node]] += adjoint / rows
-            start = 0
-            for array in gx:
-                array[r] = by_input[start : start + array.shape[1]]
-                start += array.shape[1]
+            for nodes, into in ((parameters, g), (inputs, by_input)):
+                for node in nodes:
+                    into[graph.slot[node]] += (adjoints[node] or 0.0) / rows
+            _write_row(gx, r, by_input)
         return total / rows
 
 
@@ -498,172 +465,13 @@ def _checking() -> bool:
     return engine._observe is not None and engine._anomaly_mode()
 
 
-class _Scalars:
-    """The functions of a program written as lines of Python."""
-
-    def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
-        self.source, namespace = scalar_source(
-            program.graph, len(program.parameters), len(names), wrt_inputs, names
-        )
-        for function in self.source.split("\n\n"):  # all at once would take 10 kB a line
-            exec(compile(function, "<compiled program>", "exec"), namespace)
-        self.run, run_forward = namespace["run"], namespace["forward"]
-
-        def forward(p: list[float], x: list[float]) -> Any:
-            try:
-                return run_forward(p, x)
-            except (ArithmeticError, ValueError):
-                numbers = interpret.evaluate(program.graph, p, x)
-                return [numbers[node] for node in program.graph.outputs.tolist()]
-
-        self.forward = forward
-
-
-def _quick(run: Any, size: int) -> Any:
-    """value_and_grad of a small expression without the checks that larger ones do not notice."""
-
-    def value_and_grad(theta: Any, out: Any) -> tuple[float, Any] | None:
-        if type(theta) is not np.ndarray or theta.shape != (size,) or theta.dtype != np.float64:
-            return None
-        try:
-            value, gradient = run(theta.tolist(), ())
-        except (ArithmeticError, ValueError):
-            return None
-        if out is None:
-            return float(value), np.array(gradient)
-        if type(out) is not np.ndarray or out.shape != (size,) or out.dtype != np.float64:
-            return None
-        out[:] = gradient
-        return float(value), out
-
-    return value_and_grad
-
-
 def _row(arrays: list[np.ndarray], r: int) -> np.ndarray:
     return np.concatenate([x[r] for x in arrays]) if arrays else np.empty(0)
 
 
-class _Compiled:
-    """The passes' result for one choice of what gradients are taken by."""
-
-    def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        fused, groups = program._groups()
-        sizes = [math.prod(shape) for _, shape in program.inputs]
-        self.layout: Layout = lay_out(fused, groups, len(program.parameters), sizes)
-        self.code = emit(self.layout, _names(program), wrt_inputs, backward=program.single)
-        self.source = source_of(self.code)
-        self.data = fused.data
-        self.doubtful = self.layout.padded or self.code.doubtful
-        cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]
-        self.most_rows = max(1, MOST_CELLS // cells)
-        self.output = int(self.layout.outputs[0])
-        self.unwritten = self.code.unwritten if len(self.code.unwritten) else None
-        self.namespace: dict[str, Any] = {
-            "strided": runtime.strided,
-            "take_values": runtime.take_values,
-            "locate": runtime.locate,
-            "layer_of_rows": runtime.layer_of_rows,
-            "layer_of_one_row": runtime.layer_of_one_row,
-            "put_values": runtime.put_values,
-            "broadcast_to": np.broadcast_to,
-        }
-        for name, value in self.code.globals.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                value = value.astype(program.dtype)
-            self.namespace[name] = value
-        exec(compile(self.source, "<compiled program>", "exec"), self.namespace)
-
-
-class _State:
-    """The buffers of one thread for one number of rows, and the functions bound to them."""
-
-    def __init__(self, compiled: _Compiled, rows: int, dtype: np.dtype[Any]) -> None:
-        self.compiled, self.rows, self.dtype = compiled, rows, dtype
-        sizes, gradient_sizes = compiled.layout.sizes, compiled.code.gradient_sizes
-        self.u, self.gu = np.zeros(sizes[FREE], dtype), np.zeros(gradient_sizes[FREE], dtype)
-        self.v, self.gv = (np.zeros((s[ROWS], rows), dtype) for s in (sizes, gradient_sizes))
-        for cell, number in enumerate(RESERVED):
-            self.u[cell] = self.v[cell] = number
-        self.functions = compiled.namespace
-        self._forward, self._backward = self.functions["buffers"](
-            self.u, self.v, self.gu, self.gv, rows, dtype
-        )
-        self.theta: np.ndarray | None = None
-        self.g: np.ndarray | None = None
-        self.parameters: tuple[Any, ...] = ()
-        self.gradients: tuple[Any, ...] = ()
-
-    def bind(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
-        if theta is not self.theta:  # views of the same array are bound once
-            self.theta, self.parameters = theta, self.functions["parameters"](theta)
-        self.arrays = [x.T for x in inputs]
-        self.inputs = self.functions["inputs"](*self.arrays)
-
-    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
-        self.bind(theta, inputs)
-        with np.errstate(all="ignore"):
-            self._forward(*self.parameters, *self.inputs)
-
-    def value_and_grad(
-        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: list[Any], seed: float
-    ) -> float:
-        """The output summed over rows; its gradient, times the seed, in g (and gx)."""
-        if gx or g is not self.g:
-            by_inputs = [x.T for x in gx] or [None] * len(inputs)
-            self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
-        for x in gx:
-            x.fill(0.0)
-        if self.compiled.unwritten is not None:
-            g[self.compiled.unwritten] = 0.0
-        self.bind(theta, inputs)
-        with np.errstate(all="ignore"):
-            self._forward(*self.parameters, *self.inputs)
-            self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
-            number = self.cell(self.compiled.output)
-            if np.ndim(number) == 0:
-                return float(number) * self.rows
-            return number.item() if self.rows == 1 else float(number.sum())
-
-    def cell(self, address: int) -> Any:
-        space, at = address >> SHIFT, address & (1 << SHIFT) - 1
-        if space == ROWS:
-            return self.v[at]
-        if space >= FIRST_INPUT:
-            return self.arrays[space - FIRST_INPUT][at]
-        return {THETA: self.theta, FREE: self.u, LITERAL: self.compiled.data}[space][at]  # type: ignore[index]
-
-    def read_outputs(self, out: np.ndarray) -> None:
-        """Write the outputs to `out`, (rows, m)."""
-        for j, address in enumerate(self.compiled.layout.outputs.tolist()):
-            out[:, j] = self.cell(address)
-
-
-def _names(program: Program) -> dict[int, str]:
-    """Names for the views of parameters, by the address they start at: W1, b1 from W1[0,0] ..."""
-    names = {
-        FIRST_INPUT + i << SHIFT: name  # of the input itself, for messages
-        for i, (name, _) in enumerate(program.inputs)
-    }
-    safe: dict[str, str] = {}  # label -> name: there are few labels and many parameters
-    for position, p in enumerate(program.parameters):
-        name = p.label.partition("[")[0]
-        if name not in safe:
-            safe[name] = _safe_name(name)
-        if safe[name]:
-            names[(THETA << SHIFT) + position] = safe[name]
-    return names
-
-
-def _safe_name(label: str) -> str:
-    """The label as a variable that means nothing else in the source; "" if it cannot be one."""
-    if not (label.isidentifier() and label.isascii()) or _RESERVED.fullmatch(label):
-        return ""
-    taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (label, "d" + label))
-    return label + "_" if taken else label
-
-
-# what the source calls its own variables, or a gradient of one
-_RESERVED = re.compile(
-    r"d*([tshpxuvg]|gx|r[uvh]|index|constant|filled|f)?\d*(_\d*)*|seed|rows|dtype|theta"
-)
+def _write_row(gx: list[np.ndarray], r: int, numbers: Any) -> None:
+    """The numbers of all inputs of one row, to the arrays (rows, cells) of every input."""
+    start = 0
+    for x in gx:
+        x[r] = numbers[start : start + x.shape[1]]
+        start += x.shape[1]

@@ -1,0 +1,151 @@
+"""Execution: the source that the passes wrote becomes functions, and runs with buffers of its own.
+
+Arrays run in the buffers of one thread for one number of rows; lines of Python run row by row and
+need none. Which of the two it is, and what happens to numbers that are not finite: program.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import interpret, runtime
+from .emit import emit
+from .emit_scalars import scalar_source
+from .factor import FREE, ROWS, SHIFT
+from .layout import RESERVED, lay_out
+from .names import names_of
+from .source import source_of
+
+if TYPE_CHECKING:
+    from .program import Program
+
+MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
+_RUNTIME = ("strided", "take_values", "locate", "put_values", "layer_of_rows", "layer_of_one_row")
+
+
+class Arrays:
+    """A program as NumPy source, for one choice of what gradients are taken by."""
+
+    def __init__(self, program: Program, wrt_inputs: bool) -> None:
+        fused, groups = program._groups()
+        sizes = [math.prod(shape) for _, shape in program.inputs]
+        self.layout = lay_out(fused, groups, len(program.parameters), sizes)
+        names = names_of(program.parameters, [name for name, _ in program.inputs])
+        self.code = emit(self.layout, names, wrt_inputs, backward=program.single)
+        self.source = source_of(self.code)
+        self.data = fused.data
+        self.doubtful = self.layout.padded or self.code.doubtful
+        cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]
+        self.most_rows = max(1, MOST_CELLS // cells)
+        self.output = int(self.layout.outputs[0])
+        self.unwritten = self.code.unwritten if len(self.code.unwritten) else None
+        self.namespace = {name: getattr(runtime, name) for name in _RUNTIME}
+        for name, value in self.code.globals.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                value = value.astype(program.dtype)
+            self.namespace[name] = value
+        exec(compile(self.source, "<compiled program>", "exec"), self.namespace)
+
+
+class Buffers:
+    """The buffers of one thread for one number of rows, and the functions bound to them."""
+
+    def __init__(self, compiled: Arrays, rows: int, dtype: np.dtype[Any]) -> None:
+        self.compiled, self.rows, self.functions = compiled, rows, compiled.namespace
+        sizes, gradient_sizes = compiled.layout.sizes, compiled.code.gradient_sizes
+        self.u, gu = np.zeros(sizes[FREE], dtype), np.zeros(gradient_sizes[FREE], dtype)
+        self.v, gv = (np.zeros((s[ROWS], rows), dtype) for s in (sizes, gradient_sizes))
+        for cell, number in enumerate(RESERVED):
+            self.u[cell] = self.v[cell] = number
+        bind = self.functions["buffers"]
+        self._forward, self._backward = bind(self.u, self.v, gu, gv, rows, dtype)
+        self.theta = self.g = np.empty(0)  # what the views below are of
+        self.parameters: tuple[Any, ...] = ()
+        self.gradients: tuple[Any, ...] = ()
+
+    def bind(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
+        if theta is not self.theta:  # views of the same array are bound once
+            self.theta, self.parameters = theta, self.functions["parameters"](theta)
+        self.arrays = [x.T for x in inputs]
+        self.inputs = self.functions["inputs"](*self.arrays)
+
+    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
+        """Compute every cell, of parameters theta and inputs (rows, cells of the input)."""
+        self.bind(theta, inputs)
+        with np.errstate(all="ignore"):
+            self._forward(*self.parameters, *self.inputs)
+
+    def value_and_grad(
+        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: list[Any], seed: float
+    ) -> float:
+        """The output summed over rows; its gradient, times the seed, in g (and gx)."""
+        if gx or g is not self.g:
+            by_inputs = [x.T for x in gx] or [None] * len(inputs)
+            self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
+        for x in gx:
+            x.fill(0.0)
+        if self.compiled.unwritten is not None:
+            g[self.compiled.unwritten] = 0.0
+        self.bind(theta, inputs)
+        with np.errstate(all="ignore"):
+            self._forward(*self.parameters, *self.inputs)
+            self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
+            number = self.cell(self.compiled.output)
+            if np.ndim(number) == 0:
+                return float(number) * self.rows
+            return number.item() if self.rows == 1 else float(number.sum())
+
+    def cell(self, address: int) -> Any:
+        """The number at an address, or (rows,) of them."""
+        spaces = self.theta, self.u, self.v, self.compiled.data, *self.arrays
+        return spaces[address >> SHIFT][address & (1 << SHIFT) - 1]
+
+    def read_outputs(self, out: np.ndarray) -> None:
+        """Write the outputs to `out`, (rows, m)."""
+        for j, address in enumerate(self.compiled.layout.outputs.tolist()):
+            out[:, j] = self.cell(address)
+
+
+class Lines:
+    """The functions of a program written as lines of Python."""
+
+    def __init__(self, program: Program, wrt_inputs: bool) -> None:
+        names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
+        self.source, namespace = scalar_source(
+            program.graph, len(program.parameters), len(names), wrt_inputs, names
+        )
+        for function in self.source.split("\n\n"):  # all at once would take 10 kB a line
+            exec(compile(function, "<compiled program>", "exec"), namespace)
+        self.run, run_forward = namespace["run"], namespace["forward"]
+
+        def forward(p: list[float], x: list[float]) -> Any:
+            try:
+                return run_forward(p, x)
+            except (ArithmeticError, ValueError):
+                numbers = interpret.evaluate(program.graph, p, x)
+                return [numbers[node] for node in program.graph.outputs.tolist()]
+
+        self.forward = forward
+
+
+def quick_call(run: Any, size: int) -> Any:
+    """value_and_grad of a small expression without the checks that larger ones do not notice."""
+
+    def value_and_grad(theta: Any, out: Any) -> tuple[float, Any] | None:
+        if type(theta) is not np.ndarray or theta.shape != (size,) or theta.dtype != np.float64:
+            return None
+        try:
+            value, gradient = run(theta.tolist(), ())
+        except (ArithmeticError, ValueError):
+            return None
+        if out is None:
+            return float(value), np.array(gradient)
+        if type(out) is not np.ndarray or out.shape != (size,) or out.dtype != np.float64:
+            return None
+        out[:] = gradient
+        return float(value), out
+
+    return value_and_grad

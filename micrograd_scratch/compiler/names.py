@@ -1,0 +1,46 @@
+"""Names: what parameters and inputs are called in a program's source, after their labels.
+
+A label is copied into the source only if it is a plain identifier that means nothing else there.
+Names of what a program computes are made in writer.py and textbook.py.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..engine import Value
+from . import runtime
+from .factor import FIRST_INPUT, SHIFT, THETA
+
+# what the source calls its own variables, or a gradient of one
+_RESERVED = re.compile(
+    r"d*([tshpxuvg]|gx|r[uvh]|index|constant|filled|f)?\d*(_\d*)*|seed|rows|dtype|theta"
+)
+
+
+def names_of(parameters: Sequence[Value], inputs: Sequence[str]) -> dict[int, str]:
+    """Names for the views of parameters, by the address they start at: W1, b1 from W1[0,0] ...
+
+    Also those of the inputs, for messages.
+    """
+    names = {FIRST_INPUT + i << SHIFT: name for i, name in enumerate(inputs)}
+    safe: dict[str, str] = {}  # label -> name: there are few labels and many parameters
+    for position, p in enumerate(parameters):
+        label = p.label.partition("[")[0]
+        if label not in safe:
+            safe[label] = safe_name(label)
+        if safe[label]:
+            names[(THETA << SHIFT) + position] = safe[label]
+    return names
+
+
+def safe_name(label: str) -> str:
+    """The label as a variable that means nothing else in the source; "" if it cannot be one."""
+    if not (label.isidentifier() and label.isascii()) or _RESERVED.fullmatch(label):
+        return ""
+    taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (label, "d" + label))
+    return label + "_" if taken else label
