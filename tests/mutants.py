@@ -63,8 +63,8 @@ ENGINE = [
     ),
     (
         "weights-of-a-dot-assign",
-        "w.grad += adjoint * slope_w",
-        "w.grad = adjoint * slope_w",
+        "w.grad += adjoint * x.data",
+        "w.grad = adjoint * x.data",
         "The same Value can stand in a total twice.",
     ),
     (
@@ -153,8 +153,8 @@ ENGINE = [
     ),
     (
         "dot-shortcut-not-crossed",
-        "slope_w, slope_x = x.data, w.data",
-        "slope_w, slope_x = w.data, x.data",
+        "w.grad += adjoint * x.data",
+        "w.grad += adjoint * w.data",
         "The weight's partial is the input.",
     ),
     (
@@ -219,7 +219,7 @@ ENGINE = [
     ),
     (
         "context-never-left",
-        "mine.remove(observe)",
+        "mine.remove(self._observe)",
         "pass",
         "State that outlives its with statement.",
     ),
@@ -354,8 +354,8 @@ OPERATIONS = [
     ),
     (
         "where-takes-one-branch-twice",
-        "only_if(c == 0, 1.0)",
-        "only_if(c != 0, 1.0)",
+        "only_if(condition == 0, 1.0)",
+        "only_if(condition != 0, 1.0)",
         "Which partial belongs to which branch?",
     ),
     (

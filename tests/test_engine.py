@@ -560,6 +560,24 @@ def test_no_grad_gives_constants():
     assert type(x * x) is Value and engine._observe is None
 
 
+def test_a_context_is_entered_again_also_within_itself_and_decorates():
+    x, quiet, watchful = Value(2.0), mg.no_grad(), mg.detect_anomaly()
+    for _ in range(2):
+        with quiet:
+            with quiet:
+                assert type(x * x) is Constant
+            assert type(x * x) is Constant
+        assert type(x * x) is Value
+        with watchful, pytest.raises(mg.AnomalyError, match="log"):
+            with watchful:
+                mg.log(x - 3)
+            mg.log(x - 3)
+        mg.log(x - 3)
+    double = quiet(lambda: x + x)
+    assert [type(double()), type(double())] == [Constant, Constant]
+    assert type(x + x) is Value and engine._observe is None and not engine._observers
+
+
 def test_contexts_belong_to_their_thread():
     import threading
 

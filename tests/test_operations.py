@@ -5,6 +5,7 @@ nothing of its rule: mpmath's, 50 digits long, where mpmath has the function (by
 WRITTEN below), and extrapolated differences of the row's own value where it has not.
 """
 
+import functools
 import inspect
 import itertools
 import math
@@ -590,6 +591,85 @@ def test_a_rule_wrong_by_a_thousandth_is_caught():
         wrong.arity = row.arity
         with pytest.raises(AssertionError):
             check_row(wrong, sample(row, 5))
+
+
+def test_arguments_by_name():
+    for x in (3.0, Value(3.0)):
+        assert as_number(mg.clip(x, low=0, high=1)) == 1.0
+        assert as_number(mg.clip(x, 4.0, high=5)) == 4.0
+        assert as_number(mg.where(condition=x > 0, b=1.0, a=x)) == 3.0
+    assert Value(3.0).clip(high=1, low=0).data == 1.0
+    assert mg.clip(np.array([3.0, -1.0]), low=0, high=1).tolist() == [1.0, 0.0]
+
+
+def as_number(x):
+    return getattr(x, "data", x)
+
+
+@pytest.mark.parametrize("x", [2.0, Value(2.0), np.array([2.0])], ids=["float", "Value", "array"])
+def test_arguments_that_do_not_fit_are_refused_by_the_operations_name(x):
+    for call, message in [
+        (lambda: mg.clip(x, 1.0), r"'clip' takes \(x, low, high\), got 2 by position"),
+        (lambda: mg.clip(x, 1.0, hight=2), r"'clip' takes .*got 2 by position, hight by name"),
+        (lambda: mg.clip(x, 1.0, 2.0, low=0), r"'clip' takes .*got 3 by position, low by name"),
+        (lambda: mg.log(x, 10.0), r"'log' takes \(x\), got 2"),  # math.log has a base
+        (lambda: mg.exp(), r"'exp' takes \(x\), got 0"),
+        (lambda: operations.total_of(x, start=1), r"'total' takes \(any number\).*start by name"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(TypeError, match=r"exp\(\) takes 1"):
+        Value(2.0).exp(3.0)
+
+
+@pytest.mark.parametrize(
+    "partials",
+    [
+        lambda y, a, b: (b,),
+        lambda y, a, b: (b, a, a),
+        lambda y, a, b: b,  # the comma forgotten
+        lambda y, a, b: (b if a > 0 else 0.0,),  # a Symbol cannot be asked
+        lambda y, a, b: b if a > 0 else 0.0,
+    ],
+)
+def test_a_wrong_number_of_partials_is_refused_by_the_operations_name(partials):
+    product = operation("product", lambda a, b: a * b, partials)
+    x = Value(3.0)
+    y = product(x, x + 1)
+    for differentiate in (y.backward, lambda: mg.grad(y, x), lambda: mg.jvp(y, [x], [1.0])):
+        with pytest.raises(TypeError, match="partials of operation 'product'.*tuple of 2"):
+            differentiate()
+    assert x.grad == 0.0
+
+
+class Slope:
+    def __call__(self, y, x):
+        return (3 * x * x,)
+
+    def method(self, y, x):
+        return self(y, x)
+
+
+@pytest.mark.parametrize(
+    "partials",
+    [
+        Slope(),
+        Slope().method,
+        functools.partial(lambda n, y, x: (n * x * x,), 3),
+        lambda y, x, n=3: (n * x * x,),
+        functools.lru_cache(lambda y, x: (3 * x * x,)),
+    ],
+)
+def test_partials_may_be_anything_that_is_called(partials):
+    third_power = operation("third_power", lambda x: x * x * x, partials)
+    x = Value(2.0)
+    third_power(x).backward()
+    assert third_power.arity == 1 and x.grad == 12.0
+    assert mg.grad(mg.grad(third_power(x), x), x).data == 12.0
+    many = operation(
+        "many", lambda *xs: sum(xs), functools.partial(lambda y, *xs: (1.0,) * len(xs))
+    )
+    assert many.arity is None
 
 
 def test_an_operation_that_no_module_holds_is_not_pickled():
