@@ -31,11 +31,18 @@ _OPERATORS = {add, subtract, multiply, divide}
 
 @dataclass(frozen=True)
 class Rule:
-    """Of a row's partials: whether each exists, which of (y, *xs) it reads; no call repeats."""
+    """A row's partials.
+
+    exists   whether each exists
+    reads    which of (y, *xs) each reads
+    once     whether no call is used repeatedly
+    numbers  the partials themselves, where they are the same for all (y, *xs)
+    """
 
     exists: tuple[int, ...]
     reads: tuple[frozenset[int], ...]
     once: bool
+    numbers: Sequence[float | None] | None = None
 
 
 @lru_cache(maxsize=1000)
@@ -48,7 +55,9 @@ def rule_of(row: Operation, arity: int) -> Rule:
         return Rule((MAYBE,) * arity, (everything,) * arity, True)
     reads = [_symbols_in([slope])[0] for slope in slopes] if arity <= 8 or row is dot_of else []
     together, once = _symbols_in(slopes)
-    return Rule(_existing(slopes), tuple(reads or [together] * arity), once)
+    fixed = all(slope is None or isinstance(slope, float) for slope in slopes)
+    reads = reads or [together] * arity
+    return Rule(_existing(slopes), tuple(reads), once, slopes if fixed else None)
 
 
 def _existing(slopes: Sequence[Any]) -> tuple[int, ...]:

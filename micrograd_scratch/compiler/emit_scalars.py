@@ -66,8 +66,7 @@ class Number(Symbol):
     __slots__ = ("writer", "level", "size")
 
     def __init__(self, writer: _Writer, text: str, level: int = 3, size: int = 0) -> None:
-        super().__init__(text)
-        self.writer, self.level, self.size = writer, level, size
+        self.text, self.writer, self.level, self.size = text, writer, level, size
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.writer.apply(row, xs)
@@ -244,7 +243,8 @@ class _Writer:
         once = self.uses[i] == 1 and not self.listed[i]
         if self.in_straight:
             if i not in self.own_places:
-                self.own_places[i] = self.place(i)._replace(outside=False, once=once)
+                value, adjoint, reached, at, _, _ = self.place(i)
+                self.own_places[i] = Place(value, adjoint, reached, at, once=once)
             return self.own_places[i]
         node = self.nodes[i]
         d = f"d{i}" if self.wanted[node] else ""
@@ -279,6 +279,16 @@ class _Writer:
         wanted = any(self.wanted[node] for node in self.operands[turns])
         maybe = any(self.reached[node] == MAYBE for node in self.operands[turns])
         return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
+
+    def places_of(self, i: int) -> list[Place | float | str]:
+        """The operands of node i, as `operand` gives them; for straight lines they stay the same."""
+        if i not in self.operand_places:
+            count = self.first_operand[i + 1] - self.first_operand[i]
+            found = [self.operand(i, k) for k in range(count)]
+            if not self.in_straight:
+                return found
+            self.operand_places[i] = found
+        return self.operand_places[i]
 
     def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
         kind = self.kind[nodes[0]]
@@ -315,18 +325,18 @@ class _Writer:
         return Number(self, place) if isinstance(place, str) else place
 
     def operands_as_numbers(self, i: int) -> list[Any]:
-        count = self.first_operand[i + 1] - self.first_operand[i]
         found = []
-        for k in range(count):
-            number = self.number(self.operand(i, k))
-            if isinstance(number, Number):
-                number = self.inlined.get(number.text, number)
-            found.append(number)
+        for place in self.places_of(i):
+            inlined = isinstance(place, Place) and place.value in self.inlined
+            found.append(self.inlined[place.value] if inlined else self.number(place))
         return found
 
     def call(self, row: Operation, xs: Sequence[Any], index_name: str = "index") -> Number:
         """The row applied to xs."""
-        size = 1 + sum(x.size for x in xs if isinstance(x, Number))
+        size = 1
+        for x in xs:
+            if isinstance(x, Number):
+                size += x.size
         if row is where:
             c, a, b = (text(x, 0) for x in xs)
             return Number(self, f"{a} if {c} else {b}", -1, size)
@@ -338,12 +348,17 @@ class _Writer:
             return Number(self, f"{left} {row.name} {text(xs[1], level + 1)}", level, size)
         if row in (total_of, dot_of):
             return Number(self, " + ".join(_terms(row, xs)), 1, size)
-        name = f"f{len(self.functions)}_{identifier(row.name)}"
-        name = self.functions.setdefault((row, "value"), name)
         texts = [text(x) for x in xs]
         if row is take_of:  # an index out of range is to name the input
             texts.append(f"name={index_name!r}")
-        return Number(self, f"{name}({', '.join(texts)})", 3, size)
+        return Number(self, f"{self.function(row, 'value')}({', '.join(texts)})", 3, size)
+
+    def function(self, row: Operation, what: str) -> str:
+        """The name of a row's "value" or "slopes" in the program."""
+        if (row, what) not in self.functions:
+            name = identifier(row.name) if what == "value" else what
+            self.functions[row, what] = f"f{len(self.functions)}_{name}"
+        return self.functions[row, what]
 
     def apply(self, row: Operation, xs: Sequence[Any]) -> Any:
         """An operation inside a rule: a call that it uses repeatedly goes to a variable."""
@@ -376,6 +391,7 @@ class _Writer:
         self.columns: dict[str, str] = {}  # what a loop goes through, and the variable for it
         self.places: dict[int, Place] = {}
         self.own_places: dict[int, Place] = {}  # those of straight lines
+        self.operand_places: dict[int, list[Place | float | str]] = {}  # also of straight lines
         self.read: Counter[int] = Counter()  # how often what may be worth a variable is read
         for first, stop, length in part:
             a, b = self.first_operand[first], self.first_operand[first + length]
@@ -556,10 +572,11 @@ class _Writer:
             self.line(f"if r{i}:")
             self.indent += "    "
             self.line("pass")
-        row, arity = self.rows[i], self.first_operand[i + 1] - self.first_operand[i]
-        self.rule = rule_of(row, arity)
-        places = [self.operand(i, k) for k in range(arity)]
-        slopes = self.slopes(row, [Number(self, f"v{i}"), *map(self.number, places)])
+        row, places = self.rows[i], self.places_of(i)
+        self.rule = rule_of(row, len(places))
+        slopes = self.rule.numbers
+        if slopes is None:
+            slopes = self.slopes(row, [Number(self, f"v{i}"), *map(self.number, places)])
         passed = [
             (place, slope)
             for place, slope in zip(places, slopes, strict=True)
@@ -577,8 +594,7 @@ class _Writer:
         try:
             return row.partials(*numbers)
         except TypeError:  # a rule that branches on numbers: called as it is
-            name = self.functions.setdefault((row, "slopes"), f"f{len(self.functions)}_slopes")
-            found = []
+            name, found = self.function(row, "slopes"), []
             for position in range(len(numbers) - 1):
                 self.temporaries += 1
                 call = f"{name}({', '.join(map(text, numbers))})"
@@ -670,7 +686,7 @@ class _Writer:
         """Add to the lists what was gathered in local variables, for other functions."""
         names = [name for name in self.arrived if "[" not in name and name[0] in letters]
         ours = [(n, int(n[1:])) for n in names if n[0] == "g" or int(n[1:]) < self.first]
-        return [f"    {name[0]}[{at}] += {name}" for name, at in sorted(ours, key=lambda o: o[1])]
+        return [f"    {name[0]}[{at}] += {name}" for name, at in sorted(ours, key=lambda o: (o[1], o[0]))]
 
     def single_source(self) -> list[str]:
         part = self.parts[0] if self.parts else []
