@@ -121,7 +121,7 @@ class _Writer:
         self.names: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
         self.functions: dict[tuple[Operation, str], str] = {}
         self.tables: dict[bytes, str] = {}
-        self.kind, self.slot = graph.kind.tolist(), graph.slot.tolist()
+        self.kind, self.slot, self.data = (x.tolist() for x in (graph.kind, graph.slot, graph.data))
         self.wanted, self.reached = dependence(graph, wrt)
         self.stretches = stretches(graph, self.wanted, self.reached)
 
@@ -201,33 +201,33 @@ class _Writer:
 
     def leaf(self, node: int) -> Place:
         """A parameter or an input."""
-        kind, slot = self.kind[node], self.slot[node]
-        name = "p" if kind == PARAMETER else "x"
-        wanted = kind == self.wrt
-        if self.sizes[kind] > UNPACKED and self.read[node] < 2:
-            return Place(f"{name}[{slot}]", f"g[{slot}]" if wanted else "")
-        return Place(f"{name}{slot}", f"g{slot}" if wanted else "", outside=True)
+        if node not in self.leaves:
+            kind, slot = self.kind[node], self.slot[node]
+            name, g = "p" if kind == PARAMETER else "x", "g" if kind == self.wrt else ""
+            if self.sizes[kind] > UNPACKED and self.read[node] < 2:
+                self.leaves[node] = Place(f"{name}[{slot}]", g and f"g[{slot}]")
+            else:
+                self.leaves[node] = Place(f"{name}{slot}", g and f"g{slot}", outside=True)
+        return self.leaves[node]
 
     def place(self, j: int) -> Place:
         """Node j, as read from outside of a loop that it may belong to."""
-        if j in self.places:
-            return self.places[j]
-        self.places[j] = place = self.place_of(j)
-        return place
+        if j not in self.places:
+            self.places[j] = self.place_of(j)
+        return self.places[j]
 
     def place_of(self, j: int) -> Place:
         node = self.nodes[j]
         d = "d" if self.wanted[node] else ""
         r = "r" if self.reached[node] == MAYBE else ""
-        listed = Place(f"v[{j}]", d and f"d[{j}]", r and f"r[{j}]")
         if self.inside[j] or (j < self.first and self.read[node] < 2):
-            return listed
+            return Place(f"v[{j}]", d and f"d[{j}]", r and f"r[{j}]")
         if j < self.first:  # made a local variable for the time of this function
-            return Place(f"v{j}", d and f"d{j}", listed.reached, outside=True)
+            return Place(f"v{j}", d and f"d{j}", r and f"r[{j}]", outside=True)
         loop = self.loop_of(j)
         i = j if loop is None else loop.start + (j - loop.start) % loop.length
         if self.in_turns[j]:
-            return listed._replace(value=f"v{i}")
+            return Place(f"v{i}", d and f"d[{j}]", r and f"r[{j}]")
         # the last turn's own line adds what is in the list, if every turn's does
         at = str(j) if self.listed[j] and (i == j or not self.listed[i]) else ""
         return Place(f"v{i}", d and f"d{j}", r and f"r{j}", at, outside=True)
@@ -260,7 +260,7 @@ class _Writer:
         if self.in_straight:
             if j < 0:
                 leaf = self.kind[node]
-                return float(self.graph.data[node]) if leaf == CONSTANT else self.leaf(node)
+                return self.data[node] if leaf == CONSTANT else self.leaf(node)
             return self.own(j) if j >= stretch.start else self.place(j)
         first, stop, length = stretch
         relation = self.relations[stretch][at - self.first_operand[first]]
@@ -390,6 +390,7 @@ class _Writer:
         self.deferred: dict[str, Number] = {}  # adjoints of a single term, until they are read
         self.columns: dict[str, str] = {}  # what a loop goes through, and the variable for it
         self.places: dict[int, Place] = {}
+        self.leaves: dict[int, Place] = {}
         self.own_places: dict[int, Place] = {}  # those of straight lines
         self.operand_places: dict[int, list[Place | float | str]] = {}  # also of straight lines
         self.read: Counter[int] = Counter()  # how often what may be worth a variable is read
@@ -667,19 +668,19 @@ class _Writer:
         behind = self.backward(part, seed)
         return ahead, self.forward(part, True) if self.saved else ahead, behind
 
-    def loads(self, lines: list[str]) -> list[str]:
-        """Local variables for what these lines read often, from lists."""
-        names = sorted(_names_in(lines), key=lambda name: (name[0], int(name[1:])))
+    def loads(self) -> list[str]:
+        """Local variables for what is read often, from lists."""
+        places = [*self.places.values(), *self.leaves.values()]
+        names = sorted((p.value[0], int(p.value[1:])) for p in places if p.outside)
         found, unpacked = [], set()
         for letter, kind in (("p", PARAMETER), ("x", INPUT)):
             if self.single and 0 < self.sizes[kind] <= UNPACKED:
                 unpacked.add(letter)
                 every = ", ".join(f"{letter}{i}" for i in range(self.sizes[kind]))
                 found.append(f"    {every}, = {letter}")
-        for name in names:
-            if name[0] in "pxv" and name[0] not in unpacked:
-                if name[0] != "v" or int(name[1:]) < self.first:
-                    found.append(f"    {name} = {name[0]}[{name[1:]}]")
+        for letter, at in names:
+            if letter not in unpacked and (letter != "v" or at < self.first):
+                found.append(f"    {letter}{at} = {letter}[{at}]")
         return found
 
     def stores(self, letters: str) -> list[str]:
@@ -713,9 +714,9 @@ class _Writer:
             ]
 
         return [
-            "def forward(p, x):", *self.loads([*ahead, *results]), *lists([*ahead, *results]),
+            "def forward(p, x):", *self.loads(), *lists([*ahead, *results]),
             *ahead, f"    return ({', '.join(results)},)", "",
-            "def run(p, x):", *self.loads([*saving, *behind, *results]),
+            "def run(p, x):", *self.loads(),
             *lists([*saving, *behind, *results]), *made, *saving, *behind,
             f"    return {value}, {gradient}",
         ]  # fmt: skip
@@ -725,9 +726,10 @@ class _Writer:
         for k, part in enumerate(self.parts):
             _, ahead, behind = self.adjoints(part)
             behind = behind + self.stores("gd")
-            loads = self.loads([*ahead, *behind])
-            out += [f"def part_{k}(p, x, v, d, r, g):", *loads, *ahead, "    yield", *behind, ""]
-        self.first, self.loops, self.read, self.places = self.count, [], Counter(), {}
+            out += [f"def part_{k}(p, x, v, d, r, g):", *self.loads(), *ahead]
+            out += ["    yield", *behind, ""]
+        self.first, self.loops, self.read = self.count, [], Counter()
+        self.places, self.leaves = {}, {}
         results = [re.sub(r"^([px])(\d+)$", r"\1[\2]", result) for result in self.results()]
         seed = f"    d[{self.rank[self.root]}] = 1.0"
         if self.kind[self.root] != COMPUTED:  # an output that is itself a parameter
