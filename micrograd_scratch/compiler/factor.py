@@ -81,7 +81,9 @@ def distinct(tuples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def unique(numbers: np.ndarray) -> np.ndarray:
     """np.unique of an array: 4 us a call instead of 9, and NumPy imports masked arrays in 10 ms."""
     ordered = np.sort(numbers, axis=None)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    first = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def _hash(tuples: np.ndarray) -> np.ndarray:

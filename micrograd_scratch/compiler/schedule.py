@@ -28,18 +28,18 @@ def schedule(graph: Graph) -> list[np.ndarray]:
     if not len(computed):
         return []
     by_row = depends_on_inputs(graph)
-    fewest = longest_path(graph)
-    colorings = _colorings(graph, by_row)
-    color = next(colorings)
-    best = _times(graph, color, by_row, _between(graph, color))
-    for color in colorings:
-        if best.max() < fewest:  # as few groups as there are nodes on a path: none can be saved
+    edges = _dependences(graph)
+    depth = _depths(len(graph), *edges)
+    best = None
+    for color in _colorings(graph, by_row):
+        between = _between(color, *edges)
+        if best is not None and len(between) > max(ROLES, len(graph) // 8):
             break
-        dependences = _between(graph, color)
-        if len(dependences) > max(ROLES, len(graph) // 8):
+        times = _times(graph, color, by_row, between, edges, depth)
+        best = times if best is None else min(best, times, key=np.max)
+        if best.max() <= depth.max():  # as few groups as nodes on a path: none can be saved
             break
-        times = _times(graph, color, by_row, dependences)
-        best = min(best, times, key=np.max)
+    assert best is not None
     best = best[computed]
     order = np.argsort(best, kind="stable")
     return np.split(computed[order], np.flatnonzero(np.diff(best[order])) + 1)
@@ -72,19 +72,26 @@ def _dependences(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     return graph.operands[inside], owner[inside]
 
 
-def _between(graph: Graph, color: np.ndarray) -> np.ndarray:
+def _between(color: np.ndarray, operand: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """(k, 2) which colors depend on which."""
-    operand, owner = _dependences(graph)
     colors = int(color.max()) + 1
     return np.stack(np.divmod(unique(color[operand] * colors + color[owner]), colors), axis=1)
 
 
-def _times(graph: Graph, color: np.ndarray, by_row: np.ndarray, between: np.ndarray) -> np.ndarray:
-    """(n,) the position of every node's group, -1 for leaves."""
-    operand, owner = _dependences(graph)
+def _times(
+    graph: Graph,
+    color: np.ndarray,
+    by_row: np.ndarray,
+    between: np.ndarray,
+    edges: tuple[np.ndarray, np.ndarray],
+    depth: np.ndarray,
+) -> np.ndarray:
+    """(n,) the position of every node's group, -1 for leaves; depth is that in the whole graph."""
+    operand, owner = edges
     component, rank = _components(int(color.max()) + 1, *between.T.tolist())
     within = component[color[operand]] == component[color[owner]]
-    depth = _depths(len(graph), operand[within], owner[within])
+    if not within.all():
+        depth = _depths(len(graph), operand[within], owner[within])
     key = rank[color] * (depth.max() + 1) + depth
     key = (key * len(graph.rows) + graph.op) * 2 + by_row
     key[graph.kind != COMPUTED] = -1
@@ -166,6 +173,7 @@ def _depths(n: int, operand: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """(n,) the longest path to a node along some of the graph's dependences."""
     depth = [0] * n
     for a, b in zip(operand.tolist(), owner.tolist(), strict=True):
-        if depth[a] >= depth[b]:
-            depth[b] = depth[a] + 1
+        d = depth[a]
+        if d >= depth[b]:
+            depth[b] = d + 1
     return np.array(depth)
