@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..operations import Operation, Symbol
+from ..operations import Operation
 from .arrivals import Arrivals, by_count
 from .cells import Marks, by_row, places, shows_once
+from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import RESERVED, Layout, Operand, Step, grid_steps
 from .loans import Loans
@@ -38,7 +39,7 @@ class Adjoints:
         for space in range(FIRST_INPUT, len(sizes)):
             self.needed[space][:] = wrt_inputs
         for step in self.layout.steps:
-            depends = dependence(step.row, len(step.operands))
+            depends = depends_on(step.row, len(step.operands))
             if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
                 self.needed.mark(step.out)
         self.arrivals = Arrivals(_starts(self.layout))
@@ -106,41 +107,21 @@ class Adjoints:
 
     def add(self, operand: Operand, term: Array) -> None:
         """Add an adjoint, of the step's grid, to the adjoint of an operand."""
-        writer = self.writer
-        with_rows = any(by_row(space) for space in operand.spaces)
-        spread = [a for a, n in enumerate(operand.shape) if n == 1 and term.shape[a] > 1]
-        over_rows = term.by_row and not with_rows
+        writer, with_rows = self.writer, any(by_row(space) for space in operand.spaces)
+        axes = broadcast_axes(operand, term, with_rows)
         if self.assignable(operand):
-            self.written.mark(operand)
-            at = self.equal.get(term)
-            if at is not None and not spread and term.by_row == with_rows:
-                if self.loans.lend(operand, at):
-                    return
-            out = writer.view(operand, gradient=True, expand=term.by_row)
-            if spread or over_rows:
-                writer.sum(term, spread + [len(term.shape)] * over_rows, out)
-            elif term.name.startswith("seed"):
-                writer.emit(f"{{out}}.fill({term.name})", [], out)
-            else:
-                writer.store(term, out)
-                # what is added to it later is not what a rule computed
-                writer.known = {key: x for key, x in writer.known.items() if x is not out}
+            self.assign(operand, term, axes, with_rows)
             return
-        block = self.loans.block(operand)
-        if block is not None and block in self.loans.open and not spread and not over_rows:
-            source = self.loans.source(block, operand)
-            if source is not None:
-                del self.loans.open[block]
-                out = writer.view(operand, gradient=True)
-                writer.emit("add({0}, {1}, {out})", [writer.view(source, gradient=True), term], out)
-                return
+        if not axes and self.add_to_lent(operand, term):
+            return
         self.settle(operand)
         once = shows_once(operand)
         if once:
             self.fill(operand.addresses)
-        if spread or over_rows:
-            sums = writer.temporary(operand.shape, term.by_row and not over_rows, False, over_rows)
-            writer.sum(term, spread + [len(term.shape)] * over_rows, sums)
+        if axes:
+            over_rows = term.by_row and not with_rows
+            sums = writer.temporary(operand.shape, term.by_row and with_rows, False, over_rows)
+            writer.sum(term, axes, sums)
             term = sums
         if once:
             out = writer.view(operand, gradient=True, expand=term.by_row or term.expanded)
@@ -149,6 +130,36 @@ class Adjoints:
         for space in operand.spaces:
             if space != LITERAL:
                 self.send(operand, space, term)
+
+    def assign(self, operand: Operand, term: Array, axes: list[int], with_rows: bool) -> None:
+        """Write the first adjoint of an operand, summed over axes, or let it read one it equals."""
+        self.written.mark(operand)
+        at = self.equal.get(term)
+        if at is not None and not axes and term.by_row == with_rows:
+            if self.loans.lend(operand, at):
+                return
+        writer, out = self.writer, self.writer.view(operand, gradient=True, expand=term.by_row)
+        if axes:
+            writer.sum(term, axes, out)
+        elif term.name.startswith("seed"):
+            writer.emit(f"{{out}}.fill({term.name})", [], out)
+        else:
+            writer.store(term, out)
+            # what is added to it later is not what a rule computed
+            writer.known = {key: x for key, x in writer.known.items() if x is not out}
+
+    def add_to_lent(self, operand: Operand, term: Array) -> bool:
+        """If an operand reads another's adjoint: write here the sum of that and a second one."""
+        block = self.loans.block(operand)
+        if block is None or block not in self.loans.open:
+            return False
+        source = self.loans.source(block, operand)
+        if source is None:
+            return False
+        del self.loans.open[block]
+        out, lent = (self.writer.view(o, gradient=True) for o in (operand, source))
+        self.writer.emit("add({0}, {1}, {out})", [lent, term], out)
+        return True
 
     # -- terms for cells here and there
     def send(self, operand: Operand, space: int, term: Array) -> None:
@@ -242,15 +253,17 @@ class Adjoints:
         return self.writer.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
 
 
-def dependence(row: Operation, count: int) -> list[bool]:
+def depends_on(row: Operation, count: int) -> list[bool]:
     """For every operand: whether the row's partial is ever anything but None."""
     if not row.selective or row.arity is None:
         return [True] * count
-    try:
-        slopes = row.partials(Symbol("y"), *(Symbol(f"x{i}") for i in range(count)))
-    except TypeError:
-        return [True] * count
-    return [slope is not None for slope in slopes]
+    return [way != NO for way in rule_of(row, count).exists]
+
+
+def broadcast_axes(operand: Operand, term: Array, with_rows: bool) -> list[int]:
+    """Along which axes of a term an operand is broadcast; that of rows is behind the last."""
+    axes = [axis for axis, n in enumerate(operand.shape) if n == 1 < term.shape[axis]]
+    return axes + [len(term.shape)] * (term.by_row and not with_rows)
 
 
 def _starts(layout: Layout) -> dict[int, np.ndarray]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..operations import Conditional, Symbol
-from .adjoints import Adjoints
+from .adjoints import Adjoints, broadcast_axes
 from .cells import Marks, by_row, shows_once
 from .factor import FREE, LITERAL, ROWS, SHIFT
 from .layout import Layout, Operand, Step
@@ -115,10 +115,15 @@ def _slopes(step: Step) -> Sequence[Any]:
         return (1.0,)  # ties for the largest share it, by finite numbers
     if step.form in ("product", "inner"):
         return (anything, anything, 1.0)[:count]
+    return _partials(step, [anything] * count)
+
+
+def _partials(step: Step, xs: Sequence[Any]) -> Sequence[Any]:
+    """The partials of an elementwise step: None, a number, `Conditional`, or a Symbol."""
     try:
-        return step.row.partials(Symbol("y"), *(Symbol(f"x{i}") for i in range(count)))
+        return step.row.partials(Symbol("y"), *xs)
     except TypeError:  # a rule that branches on its numbers
-        return [Conditional(anything, anything)] * count
+        return [Conditional(Symbol("condition"), Symbol("slope"))] * len(xs)
 
 
 class Reach:
@@ -190,10 +195,10 @@ class Reach:
         inner = any(space in (FREE, ROWS) for operand in operands for space in operand.spaces)
         self.doubtful |= self.unsure and inner
 
-    def reduced(self, reached: Array, axes: list[int], over_rows: bool = False) -> Array:
-        """Whether anything is reached along axes along which an operand is broadcast."""
-        every = [*axes, len(reached.shape)] if over_rows else axes
-        axis = every[0] if len(every) == 1 else tuple(every)
+    def reduced(self, reached: Array, axes: list[int]) -> Array:
+        """Whether anything is reached along axes, of which the one behind the last is of rows."""
+        axis = axes[0] if len(axes) == 1 else tuple(axes)
+        over_rows = len(reached.shape) in axes
         shape = [1 if a in axes else n for a, n in enumerate(reached.shape)]
         expanded = over_rows or reached.expanded
         found = self.writer.temporary(shape, reached.by_row and not over_rows, True, expanded)
@@ -209,10 +214,9 @@ class Reach:
             self.doubtful |= reached is not None
             self.certain.mark(operand)
             return
-        over_rows = reached.by_row and spaces == [FREE]
-        spread = [a for a, n in enumerate(operand.shape) if n == 1 and reached.shape[a] > 1]
-        if spread or over_rows:
-            reached = self.reduced(reached, spread, over_rows)
+        axes = broadcast_axes(operand, reached, with_rows=ROWS in spaces)
+        if axes:
+            reached = self.reduced(reached, axes)
         if not shows_once(operand):
             for space in spaces:
                 self.scatter(operand, space, reached)
@@ -244,11 +248,7 @@ def _multiplies(step: Step) -> bool:
     """Whether the adjoints of an elementwise step's operands are products with what varies."""
     if step.form != "map":
         return False
-    xs = [1.0 if o.cells is None else Symbol(f"x{i}") for i, o in enumerate(step.operands)]
-    try:
-        slopes = step.row.partials(Symbol("y"), *xs)
-    except TypeError:
-        return True
-    slopes = tuple(slope[1] if isinstance(slope, Conditional) else slope for slope in slopes)
+    slopes = _partials(step, [1.0 if o.cells is None else Symbol("x") for o in step.operands])
+    slopes = [slope.partial if isinstance(slope, Conditional) else slope for slope in slopes]
     operands = zip(slopes, step.operands, strict=True)
     return any(isinstance(slope, Symbol) for slope, o in operands if o.cells is not None)

@@ -37,7 +37,7 @@ from ..operations import (
     where,
 )
 from . import runtime
-from .adjoints import dependence
+from .adjoints import depends_on
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
 from .views import view_text
@@ -329,7 +329,7 @@ class Textbook:
         text = getattr(self, step.form)(step, readings, space == ROWS)
         result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
         name = self.unique("result" if result else _name(step, readings))
-        depends = dependence(step.row, len(readings))
+        depends = depends_on(step.row, len(readings))
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         made = Variable(name, cells, space == ROWS, wanted)
         self.owners[space].append(made)
