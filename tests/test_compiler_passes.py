@@ -4,8 +4,11 @@ record, fuse, schedule, factor and lay out are plain functions; what each gives 
 Whether the programs are right is tested in test_compiler.py.
 """
 
+import ast
 import math
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from recorded_models import MODELS, matrix, vector
 
 import micrograd_scratch as mg
-from micrograd_scratch import Value, dot, exp, maximum, relu, sigmoid, sin, tanh, total
+from micrograd_scratch import Value, compiler, dot, exp, maximum, relu, sigmoid, sin, tanh, total
 from micrograd_scratch.compiler import interpret
 from micrograd_scratch.compiler.arrivals import Arrivals, by_count
 from micrograd_scratch.compiler.factor import (
@@ -71,6 +74,19 @@ def laid_out(output, inputs=(), parameters=None, sizes=None):
 
 def address(space, cell):
     return (space << SHIFT) + cell
+
+
+# ---------------------------------------------------------------- files
+def test_every_file_knows_only_those_before_it_in_the_reading_order():
+    folder = Path(compiler.__file__).parent
+    order = re.findall(r"^    ([a-z_]+)  +\S", compiler.__doc__, re.M)
+    assert set(order) == {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    for position, name in enumerate(order):
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for found in tree.body:
+            if isinstance(found, ast.ImportFrom) and found.level == 1:
+                used = [found.module] if found.module else [alias.name for alias in found.names]
+                assert set(used) <= set(order[:position]), name
 
 
 # ---------------------------------------------------------------- record

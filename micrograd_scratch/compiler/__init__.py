@@ -1,8 +1,40 @@
 """The compiler: a recorded scalar graph becomes the matrix program a person would have written.
 
-    record -> fuse -> schedule -> lay out (factor) -> emit
+    record -> fuse -> schedule -> lay out (factor) -> emit -> source
 
-One pass a file, each a plain function of the graph before it. `compile` is the way in.
+A pass is a plain function of what the one before it found, and has a file of its own. In reading
+order, each file knowing only those before it:
+
+    record        Values become arrays: a Graph
+    interpret     a Graph run node by node: the reference
+    fuse          sums of products become dots
+    schedule      which nodes are computed together: groups
+    factor        dots become matrix products
+    layout        groups become steps; operands are views of numbered cells
+    dependence    for lines of Python, row by row: what backward visits,
+    loops         and what repeats
+    emit_scalars  those lines
+    cells         for arrays: truths about cells,
+    views         the text of a view,
+    runtime       and what the source calls besides NumPy
+    names         what parameters and inputs are called
+    writer        the lines of a program, and the arrays that they name
+    arrivals      adjoints that wait to be added up,
+    loans         adjoints that equal another,
+    adjoints      and the lines that add them up
+    reach         which adjoints there are, where conditions decide
+    forms         the lines of a step, forward and backward,
+    products      also of matrices
+    emit          those of all steps
+    source        their text
+    execution     what runs it
+    tangent       forward mode, as a Graph
+    textbook      the steps as a person would write them
+    stages        the graph after every pass
+    program       what people call
+    trace         functions of Values
+
+`compile` is the way in: here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..operations import Operation
 from .arrivals import Arrivals, by_count
-from .cells import Marks, by_row, places, shows_once
+from .cells import Marks, buffer_of, by_row, places, shows_once
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import RESERVED, Layout, Operand, Step, grid_steps
@@ -248,7 +248,7 @@ class Adjoints:
 
     def fetch(self, source: int, at: np.ndarray, out: Array) -> Array:
         """The terms at these cells of a space, gathered."""
-        buffer = Array(self.writer, (), source == ROWS, name="gv" if source == ROWS else "gu")
+        buffer = Array(self.writer, (), by_row(source), name="g" + buffer_of(source))
         index = self.writer.constant(at, "index")
         return self.writer.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
 

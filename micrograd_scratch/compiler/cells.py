@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .factor import FIRST_INPUT, LITERAL, ROWS, SHIFT
+from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .layout import Operand
 
 
@@ -27,6 +27,11 @@ def places(addresses: np.ndarray) -> np.ndarray:
 def shows_once(operand: Operand) -> bool:
     """Whether an operand is a view that shows no cell twice."""
     return operand.regular is not None and operand.once
+
+
+def buffer_of(space: int) -> str:
+    """What the source calls all cells of a space."""
+    return {THETA: "theta", FREE: "u", ROWS: "v"}.get(space, f"x{space - FIRST_INPUT}")
 
 
 class Marks:

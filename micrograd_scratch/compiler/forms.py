@@ -25,8 +25,8 @@ from ..operations import (
 )
 from . import runtime
 from .adjoints import Adjoints
-from .cells import by_row, places
-from .factor import FREE, LITERAL, ROWS, SHIFT, THETA
+from .cells import buffer_of, by_row, places
+from .factor import FREE, LITERAL, SHIFT, THETA
 from .layout import Operand, Step
 from .reach import Reach
 from .writer import Array, Instruction, Writer
@@ -263,9 +263,9 @@ class Take(Form):
         """
         regular, (lists, indices, columns) = self.step.operands[1].regular, self.step.nodes.shape
         with_rows, writer = self.out.by_row, self.writer
-        if indices > 1 or regular is None or regular[0] != (ROWS if with_rows else FREE):
+        if indices > 1 or regular is None or regular[0] != self.step.out.view[0]:
             return None
-        buffer, tail = ("v", ", rows") if with_rows else ("u", "")
+        buffer, tail = buffer_of(regular[0]), ", rows" * with_rows
         shape, strides = (lists, indices, columns), (regular[2][0], 0, regular[2][1])
         numbered = f"arange({buffer}.size).reshape({buffer}.shape)"
         place = writer.bind(
@@ -280,7 +280,7 @@ class Take(Form):
 
     def buffer(self, gradient: bool) -> Array:
         """All numbers, or all adjoints, on a single axis."""
-        writer, name = self.writer, "g" * gradient + ("v" if self.out.by_row else "u")
+        writer, name = self.writer, "g" * gradient + buffer_of(self.step.out.view[0])
         if name not in writer.bound:
             array = Array(writer, (), self.out.by_row, name=f"{name}_")
             writer.bound[name] = writer.bind(array, f"{name}.reshape(-1)")

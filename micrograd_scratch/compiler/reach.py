@@ -22,7 +22,7 @@ import numpy as np
 
 from ..operations import Conditional, Symbol
 from .adjoints import Adjoints, broadcast_axes
-from .cells import Marks, by_row, shows_once
+from .cells import Marks, buffer_of, by_row, shows_once
 from .factor import FREE, LITERAL, ROWS, SHIFT
 from .layout import Layout, Operand, Step
 from .views import view_text
@@ -184,7 +184,7 @@ class Reach:
         writer, key = self.writer, ("reach", space)
         if key not in writer.bound:
             size, with_rows = writer.layout.sizes[space], by_row(space)
-            whole = Array(writer, (size,), with_rows, True, "rv" if with_rows else "ru")
+            whole = Array(writer, (size,), with_rows, True, "r" + buffer_of(space))
             writer.bind(whole, f"empty(({size},{' rows' * with_rows}), bool)")
             self.resets.insert(0, Instruction("{out}.fill(False)", [], whole))
             writer.bound[key] = whole

@@ -34,7 +34,7 @@ from ..operations import (
     power,
     where,
 )
-from .cells import by_row
+from .cells import buffer_of, by_row
 from .emit_scalars import identifier
 from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
 from .layout import Layout, Operand, grid_steps
@@ -188,7 +188,7 @@ class Writer:
         view = View(operand.view, operand.shape, gradient, expand, suffix)
         if view not in self.bound:
             space, offset, strides = view.regular
-            buffer = {THETA: "theta", FREE: "u", ROWS: "v"}.get(space, f"x{space - FIRST_INPUT}")
+            buffer = buffer_of(space)
             if gradient:
                 buffer = "g" if space == THETA else "g" + buffer
             size = (self.gradient_sizes if gradient else self.layout.sizes)[space]
