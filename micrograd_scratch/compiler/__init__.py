@@ -8,8 +8,8 @@ order, each file knowing only those before it:
     record        Values become arrays: a Graph
     interpret     a Graph run node by node: the reference
     fuse          sums of products become dots
+    factor        dots become matrix products, when layout asks
     schedule      which nodes are computed together: groups
-    factor        dots become matrix products
     layout        groups become steps; operands are views of numbered cells
     dependence    for lines of Python, row by row: what backward visits,
     loops         and what repeats
