@@ -65,7 +65,7 @@ class Adjoints:
 
     def assignable(self, operand: Operand) -> bool:
         """Whether an adjoint may be written to these cells rather than added."""
-        return not self.written.of(operand).any() and shows_once(operand)
+        return shows_once(operand) and not self.written.of(operand).any()
 
     def source(self, step: Step) -> Operand:
         """Where the adjoint of a step's block is: there, or where a block that it equals has it."""

@@ -48,6 +48,8 @@ class Arrivals:
 
 def by_count(cells: np.ndarray, at: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs in ascending order of cells, split by how many terms a cell has: (c,) and (m, c)."""
+    if not len(cells):
+        return
     found, starts, counts = np.unique(cells, return_index=True, return_counts=True)
     for count in unique(counts).tolist():
         chosen = counts == count

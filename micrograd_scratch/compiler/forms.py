@@ -80,7 +80,8 @@ class Form:
         adjoints.collect_block(out)
         arrived = adjoints.written.of(out)
         if arrived.any():
-            adjoints.fill(out.addresses)
+            if not arrived.all():
+                adjoints.fill(out.addresses)
             self.reached = self.reach.of(out, arrived)
             self.arrived = adjoints.source(self.step)
             self.adjoint = writer.view(self.arrived, gradient=True)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 
@@ -239,11 +240,14 @@ class _Layouter:
         position, shape = self.grid(operands)
         if len(shape) == 1 and len(position) == shape[0]:
             order = np.argsort(position)
-            shape = self.split(operands[order])
-            if len(shape) == 1 and not any(
-                _is_constant(cells) or regular_form(cells[order], self.layout.sizes)
-                for cells in operands.T
-            ):  # nothing to keep in order: what is used equally often, side by side
+            columns = [cells[order] for cells in operands.T]
+            irregular = [
+                not (_is_constant(cells) or regular_form(cells, self.layout.sizes))
+                for cells in columns
+            ]
+            shape = self.split(list(compress(columns, irregular)), len(order))
+            # if there is nothing to keep in order: what is used equally often, side by side
+            if len(shape) == 1 and all(irregular):
                 order = order[np.argsort(-self.uses[nodes[order]], kind="stable")]
                 position[order] = np.arange(len(order))
         grid = np.full(int(np.prod(shape)), -1)
@@ -280,15 +284,13 @@ class _Layouter:
         position[order] = np.arange(n)
         return position, (n,)
 
-    def split(self, operands: np.ndarray) -> tuple[int, ...]:
+    def split(self, operands: list[np.ndarray], n: int) -> tuple[int, ...]:
         """For n members in a row: (n,), or two axes if an operand repeats within or between runs.
 
-        A scale per token, say, beside the coordinates of all tokens in one row of cells.
+        A scale per token, say, beside the coordinates of all tokens in one row of cells. The
+        operands are the irregular ones.
         """
-        n = len(operands)
-        for cells in operands.T:
-            if n < 4 or regular_form(cells, self.layout.sizes) or _is_constant(cells):
-                continue
+        for cells in operands if n >= 4 else ():
             change, again = cells != cells[0], cells == cells[0]
             run = int(np.argmax(change)) if change.any() else n
             period = int(np.argmax(again[1:])) + 1 if again[1:].any() else n

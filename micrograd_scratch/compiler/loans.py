@@ -29,8 +29,8 @@ class Loans:
 
     def block(self, operand: Operand) -> Operand | None:
         """The block that consists of this operand's cells, each of them once."""
-        blocks = self.touched(operand.addresses)
-        if operand.regular is None or len(blocks) != 1:
+        blocks = self.touched(operand.addresses) if operand.regular is not None else []
+        if len(blocks) != 1:
             return None
         whole = operand.once and operand.addresses.size == blocks[0].addresses.size
         return blocks[0] if whole else None

@@ -141,7 +141,7 @@ class Reach:
         self.unsure, self.doubtful = is_doubtful(layout), False
         self.certain, self.minds = Marks(layout.sizes), Marks(layout.sizes)
         self.resets: list[Instruction] = []
-        for step in layout.steps:
+        for step in layout.steps if self.unsure else ():
             operands = [operand for operand in step.operands if operand.cells is not None]
             if any(self.minds.of(operand).any() for operand in operands) or _multiplies(step):
                 self.minds.mark(step.out)
@@ -207,8 +207,10 @@ class Reach:
 
     def pass_to(self, operand: Operand, reached: Array | None) -> None:
         """Note that an operand is reached where its user is; None is everywhere."""
+        if not self.unsure:
+            return
         spaces = [space for space in operand.spaces if space in (FREE, ROWS)]
-        if not (self.unsure and spaces and self.adjoints.wants(operand)):
+        if not (spaces and self.adjoints.wants(operand)):
             return
         if reached is None or not self.minds.of(operand).any():
             self.doubtful |= reached is not None
