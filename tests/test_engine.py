@@ -66,6 +66,7 @@ def test_numbers_become_constants_that_never_get_gradients():
         mg.where(x > 9, x, 5.0),
         mg.take([5.0, x], Value(0)),
         mg.dot([2.0, 3.0], [x, x], 4.0),
+        mg.dot([x, x], [2.0, 3.0], 4.0),
         mg.maximum([x, 3.0, 1.0]),
     ):
         ternary.backward()
