@@ -11,7 +11,7 @@ from recorded_models import MODELS
 from test_compiler_random import KINDS, strands
 
 import micrograd_scratch as mg
-from micrograd_scratch import MLP, Value, exp, losses, operation, relu, total
+from micrograd_scratch import MLP, Value, exp, losses, operation, relu, tanh, total
 
 _ROOT = mg.__path__[0].rpartition("/")[0]
 GUARDED = ("guarded", "irregular")  # a branch not taken is not finite: a book multiplies it by 0
@@ -135,3 +135,17 @@ def test_random_graphs(seed):
     finite = np.isfinite(gradient)  # a book multiplies the branch not taken by 0
     assert 2 * finite.sum() >= finite.size
     assert_agree(gradient[finite], expected.gradient[finite], 1e-10, "gradient")
+
+
+def test_a_derivative_of_many_terms():
+    a, b = Value(0.7, label="a"), Value(0.3, label="b")
+    xs = [Value(0.0, label=f"x[{i}]") for i in range(500)]
+    h = a
+    for x in xs:
+        h = tanh(h * a + x * b)
+    program = mg.compile(h * h, inputs=[xs])
+    arrays = np.random.default_rng(0).uniform(-1.0, 1.0, (3, len(xs)))
+    mean, gradient = program.textbook(np.array([0.7, 0.3]), arrays)
+    expected = program.value_and_grad(arrays)
+    assert_agree(mean, expected[0], what="mean")
+    assert_agree(gradient, expected[1], what="gradient")

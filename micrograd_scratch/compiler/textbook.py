@@ -49,6 +49,7 @@ _LETTERS = {
     ("take", 3): ("brk", "bck", "brc"),
 }  # fmt: skip
 SHORT = 4  # numbers whose products are written one by one
+TERMS = 12  # of a derivative in a line: Python reads no line of 400
 _FOLDS = {total_of: "sum", largest_of: "max", smallest_of: "min"}
 
 
@@ -503,7 +504,9 @@ class Textbook:
         """The lines that add up the terms of a derivative; its name."""
         name = "d" + variable.name
         if not variable.partial:
-            self.line(name, " + ".join(variable.terms))
+            for i in range(0, len(variable.terms), TERMS):
+                so_far = [name] if i else []
+                self.line(name, " + ".join([*so_far, *variable.terms[i : i + TERMS]]))
             return name
         self.line(name, f"{self.numpy('zeros')}({variable.name}.shape)")
         for term in variable.terms:
