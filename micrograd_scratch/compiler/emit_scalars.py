@@ -281,7 +281,7 @@ class _Writer:
         return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
 
     def places_of(self, i: int) -> list[Place | float | str]:
-        """The operands of node i, as `operand` gives them; for straight lines they stay the same."""
+        """The operands of node i, as `operand` gives them; found once for straight lines."""
         if i not in self.operand_places:
             count = self.first_operand[i + 1] - self.first_operand[i]
             found = [self.operand(i, k) for k in range(count)]
@@ -327,8 +327,8 @@ class _Writer:
     def operands_as_numbers(self, i: int) -> list[Any]:
         found = []
         for place in self.places_of(i):
-            inlined = isinstance(place, Place) and place.value in self.inlined
-            found.append(self.inlined[place.value] if inlined else self.number(place))
+            name = place.value if isinstance(place, Place) else ""
+            found.append(self.inlined[name] if name in self.inlined else self.number(place))
         return found
 
     def call(self, row: Operation, xs: Sequence[Any], index_name: str = "index") -> Number:
@@ -686,8 +686,8 @@ class _Writer:
     def stores(self, letters: str) -> list[str]:
         """Add to the lists what was gathered in local variables, for other functions."""
         names = [name for name in self.arrived if "[" not in name and name[0] in letters]
-        ours = [(n, int(n[1:])) for n in names if n[0] == "g" or int(n[1:]) < self.first]
-        return [f"    {name[0]}[{at}] += {name}" for name, at in sorted(ours, key=lambda o: (o[1], o[0]))]
+        ours = [(int(n[1:]), n) for n in names if n[0] == "g" or int(n[1:]) < self.first]
+        return [f"    {name[0]}[{at}] += {name}" for at, name in sorted(ours)]
 
     def single_source(self) -> list[str]:
         part = self.parts[0] if self.parts else []
