@@ -96,6 +96,8 @@ class _Analysis:
             known, at, what = self.of_cell[space], cells[here] & (1 << SHIFT) - 1, found[here]
             known[at[what == SURELY]] = SURELY
             at, what = at[what > SURELY], what[what > SURELY]
+            if not len(at):
+                continue
             members = np.unique(np.stack([at, what])[:, what >= FIRST], axis=1)
             members[1] = (members[1] - FIRST) // LONGEST
             (into, lists), count = np.unique(members, axis=1, return_counts=True)
