@@ -434,6 +434,11 @@ def test_outputs_that_are_leaves(form):
         program = compile([x, w, c, x, w * x], inputs=[x], parameters=[w])
         np.testing.assert_array_equal(program(X)[1], [2.0, 2.0, 5.0, 2.0, 4.0])
         assert compile(w).value_and_grad()[1].tolist() == [1.0]
+        other = sum(sin(w * i + x) for i in range(300))
+        for leaf, values in [(x, X), (w, [2.0] * 3), (c, [5.0] * 3)]:
+            program = compile([leaf, other], inputs=[x], parameters=[w])
+            np.testing.assert_array_equal(program(X)[:, 0], values)
+            assert program.jvp(X, tangent=np.ones(1))[1][0, 0] == (leaf is w)
         assert compile(c)() == 5.0 and len(compile(c).parameters) == 0
         try:  # no outputs: an empty answer or a refusal, nothing half-way
             assert compile([])().shape == (0,)

@@ -663,7 +663,8 @@ class _Writer:
 
     def adjoints(self, part: list[Stretch]) -> tuple[list[str], list[str], list[str]]:
         """The forward lines of a part, with and without what backward needs, and its backward."""
-        seed = self.single and self.wanted[self.root]
+        # an output that is a leaf has nothing to go back through
+        seed = self.single and self.rank[self.root] >= 0 and self.wanted[self.root]
         ahead = self.forward(part, False)
         behind = self.backward(part, seed)
         return ahead, self.forward(part, True) if self.saved else ahead, behind
@@ -731,11 +732,8 @@ class _Writer:
         self.first, self.loops, self.read = self.count, [], Counter()
         self.places, self.leaves = {}, {}
         results = [re.sub(r"^([px])(\d+)$", r"\1[\2]", result) for result in self.results()]
-        seed = f"    d[{self.rank[self.root]}] = 1.0"
-        if self.kind[self.root] != COMPUTED:  # an output that is itself a parameter
-            seed = (
-                f"    g[{self.slot[self.root]}] = 1.0" if self.kind[self.root] == self.wrt else ""
-            )
+        root = self.rank[self.root]
+        seed = [f"    d[{root}] = 1.0"] if root >= 0 else []  # a leaf: the first of several outputs
         n = self.count
         flags = f"[False] * {n}" if MAYBE in self.reached else "None"
         parts = ", ".join(f"part_{k}" for k in range(len(self.parts)))
@@ -753,7 +751,7 @@ class _Writer:
             f"    parts = [part(p, x, v, d, r, g) for part in ({parts})]",
             "    for part in parts:",
             "        next(part)",
-            seed,
+            *seed,
             "    for part in reversed(parts):",
             "        next(part, None)",
             f"    return {results[0]}, g",
