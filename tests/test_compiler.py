@@ -254,6 +254,21 @@ def test_an_index_that_is_none_names_the_input_and_the_bound(form, bad):
 
 
 @every_form
+def test_indices_from_several_inputs_are_named_apart(form):
+    table = [vector(3, random.Random(i)) for i in range(5)]
+    token, position = Value(0.0, label="token"), Value(0.0, label="position")
+    columns = list(zip(*table, strict=True))
+    products = [mg.take(c, token) * mg.take(c, position) for c in columns]
+    program = compile(total(products), inputs=[token, position])
+    with carried_out_as(form):
+        for call in (program, program.value_and_grad):
+            with pytest.raises(IndexError, match="position -1 is not .* 0 to 4"):
+                call([0.0, 1.0], [1.0, -1.0])
+            with pytest.raises(IndexError, match="token 5 is not .* 0 to 4"):
+                call(5.0, 0.0)
+
+
+@every_form
 def test_an_index_error_does_not_spoil_the_next_call(form):
     program, w = take_program()
     with carried_out_as(form):

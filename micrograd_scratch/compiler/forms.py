@@ -26,7 +26,7 @@ from ..operations import (
 from . import runtime
 from .adjoints import Adjoints
 from .cells import buffer_of, by_row, places
-from .factor import FREE, LITERAL, SHIFT, THETA
+from .factor import FIRST_INPUT, FREE, LITERAL, SHIFT, THETA
 from .layout import Operand, Step
 from .reach import Reach
 from .writer import Array, Instruction, Writer
@@ -244,19 +244,27 @@ class Take(Form):
 
     def forward(self) -> None:
         index, values = self.operands
-        out, width, spaces = self.out, self.step.operands[1].shape[-1], self.step.operands[0].spaces
-        name = self.writer.names.get(spaces[0] << SHIFT, "index") if spaces else "index"
+        out, width, name = self.out, self.step.operands[1].shape[-1], self.index_name()
         self.located = self.locate()
         if self.located is not None:
             place, at = self.located
             stride = f"{self.step.operands[1].view[2][-1]}" + " * rows" * out.by_row
-            line = f"locate({{0}}, {width}, {stride}, {{1}}, {{out}}, {name!r})"
+            line = f"locate({{0}}, {width}, {stride}, {{1}}, {{out}}, {name})"
             self.writer.emit(line, [index, place], at)
             buffer = self.buffer(gradient=False)
             self.writer.emit('{0}.take({1}, None, {out}, "clip")', [buffer, at], out)
         else:
-            line = f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row}, {name!r})"
+            line = f"take_values({{0}}, {{1}}, {width}, {{out}}, {out.by_row}, {name})"
             self.writer.emit(line, [index, values], out)
+
+    def index_name(self) -> str:
+        """What messages call the indices, as source: their input, or an array of one for each."""
+        cells, names = self.step.operands[0].cells, self.writer.names
+        spaces = [] if cells is None else (cells >> SHIFT).reshape(-1).tolist()
+        inputs = [names.get(s << SHIFT, "") * (s >= FIRST_INPUT) or "index" for s in spaces]
+        if len(set(inputs)) > 1:
+            return self.writer.constant(np.array(inputs), "index")
+        return repr(inputs[0] if inputs else "index")
 
     def locate(self) -> tuple[Array, Array] | None:
         """If each list is a view and read once: where the lists start in their buffer, and where

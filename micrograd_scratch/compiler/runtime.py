@@ -76,7 +76,7 @@ def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
 
 
 def take_values(
-    index: Any, values: Any, width: int, out: np.ndarray, by_row: bool, name: str
+    index: Any, values: Any, width: int, out: np.ndarray, by_row: bool, name: str | np.ndarray
 ) -> None:
     """out[..., r, c] = values[..., c, index[..., r, 0]]; all have rows last if `by_row`."""
     values, index = np.asarray(values), checked_indices(index, width, name)
@@ -91,10 +91,15 @@ def take_values(
 
 
 def locate(
-    index: np.ndarray, width: int, stride: int, place: np.ndarray, out: np.ndarray, name: str
+    index: np.ndarray,
+    width: int,
+    stride: int,
+    place: np.ndarray,
+    out: np.ndarray,
+    name: str | np.ndarray,
 ) -> None:
     """out[..., r, c] = place[..., 0, c] + stride * index[..., r, 0]: where the values taken are."""
-    if index.size == 1:  # 1.2 us instead of 5
+    if index.size == 1 and isinstance(name, str):  # 1.2 us instead of 5
         np.add(place, stride * checked_index(index.item(), width, name), out)
     else:
         np.multiply(checked_indices(index, width, name), stride, out)
@@ -119,12 +124,16 @@ def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_
         np.einsum("...rct,...rkt->...ck", adjoint, hit, out=out, optimize=True)
 
 
-def checked_indices(index: Any, width: int, name: str = "index") -> np.ndarray:
-    """The indices as integers; IndexError, with the bound, for the first that is not one."""
+def checked_indices(index: Any, width: int, name: str | np.ndarray = "index") -> np.ndarray:
+    """The indices as integers; IndexError, with the bound, for the first that is not one.
+
+    name  what to call them; or an array of names, each for as many indices as there are rows
+    """
     numbers = np.asarray(index)
     integers = numbers.astype(np.int64)
     good = (integers == numbers) & (integers.view(np.uint64) < width)  # negative ones are huge
     if not good.all():
-        for number in numbers.reshape(-1).tolist():
-            checked_index(number, width, name)
+        names = np.atleast_1d(name).repeat(numbers.size // np.size(name)).tolist()
+        for number, called in zip(numbers.reshape(-1).tolist(), names, strict=True):
+            checked_index(number, width, called)
     return integers
