@@ -269,6 +269,16 @@ def test_indices_from_several_inputs_are_named_apart(form):
 
 
 @every_form
+@pytest.mark.parametrize("label", ["{", "}}", "{0}", "{out}", "a'b"])
+def test_an_index_is_named_by_its_label_whatever_that_is(form, label):
+    index = Value(0.0, label=label)
+    program = compile(mg.take(vector(4, random.Random(0)), index), inputs=[index])
+    with carried_out_as(form), pytest.raises(IndexError) as caught:
+        program([0.0, 4.0])
+    assert str(caught.value) == f"{label} 4 is not one of the integers 0 to 3"
+
+
+@every_form
 def test_an_index_error_does_not_spoil_the_next_call(form):
     program, w = take_program()
     with carried_out_as(form):

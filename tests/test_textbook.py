@@ -149,3 +149,9 @@ def test_a_derivative_of_many_terms():
     expected = program.value_and_grad(arrays)
     assert_agree(mean, expected[0], what="mean")
     assert_agree(gradient, expected[1], what="gradient")
+
+
+def test_a_label_that_is_a_keyword():
+    rate, w = Value(0.5, label="lambda"), Value(2.0, label="in")
+    mean, gradient = mg.compile(rate * w, inputs=[rate]).textbook(np.array([2.0]), np.ones(3))
+    assert mean == 2.0 and gradient.tolist() == [1.0]

@@ -264,7 +264,8 @@ class Take(Form):
         inputs = [names.get(s << SHIFT, "") * (s >= FIRST_INPUT) or "index" for s in spaces]
         if len(set(inputs)) > 1:
             return self.writer.constant(np.array(inputs), "index")
-        return repr(inputs[0] if inputs else "index")
+        name = repr(inputs[0] if inputs else "index")
+        return name.replace("{", "{{").replace("}", "}}")  # the lines are templates
 
     def locate(self) -> tuple[Array, Array] | None:
         """If each list is a view and read once: where the lists start in their buffer, and where

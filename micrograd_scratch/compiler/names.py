@@ -7,6 +7,7 @@ Names of what a program computes are made in writer.py and textbook.py.
 from __future__ import annotations
 
 import builtins
+import keyword
 import re
 from collections.abc import Sequence
 
@@ -43,4 +44,4 @@ def safe_name(label: str) -> str:
     if not (label.isidentifier() and label.isascii()) or _RESERVED.fullmatch(label):
         return ""
     taken = any(hasattr(m, n) for m in (np, builtins, runtime) for n in (label, "d" + label))
-    return label + "_" if taken else label
+    return label + "_" if taken or keyword.iskeyword(label) else label
