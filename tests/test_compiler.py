@@ -435,6 +435,21 @@ def test_an_unused_parameter_has_a_zero_gradient_whatever_was_in_out(form):
     assert out[0] == 0.0 and np.isfinite(out).all()
 
 
+@every_form
+def test_out_may_be_theta_itself(form):
+    w = vector(40, random.Random(0))
+    x = [Value(0.0) for _ in range(8)]
+    h = [mg.tanh(mg.dot(w[8 * i : 8 * i + 8], x)) for i in range(4)]
+    program = compile(mg.dot(w[32:36], h) * mg.dot(w[36:], h), inputs=[x], parameters=w)
+    X, theta = np.random.default_rng(0).uniform(-1.0, 1.0, (5, 8)), np.linspace(-1.0, 1.0, 40)
+    with carried_out_as(form):
+        value, expected = program.value_and_grad(X, parameters=theta)
+        for out in (theta.copy(), np.tile(theta, 2)[:40]):
+            again, g = program.value_and_grad(X, parameters=out[:], out=out)
+            assert again == value and g is out
+            np.testing.assert_array_equal(out, expected)
+
+
 # ---------------------------------------------------------------- degenerate graphs
 @every_form
 def test_outputs_that_are_leaves(form):

@@ -116,6 +116,8 @@ class Program:
         by_inputs = wrt == "inputs"
         self._look_for_anomalies(theta, arrays, True)
         g = self._gradient(out)
+        if out is not None and np.may_share_memory(out, theta):
+            theta = theta.copy()  # backward reads it while it writes the gradient
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
         if self._as_scalars(rows):
             value = self._by_lines(theta, arrays, rows, g, gx)
