@@ -888,3 +888,21 @@ def test_what_numpy_has_under_the_name_of_your_operation_is_not_taken_for_it(nam
         x = [Value(0.1) for _ in range(3)]
         program = compile(model(x), inputs=[x], parameters=model.parameters())
         assert program(X) == pytest.approx([model(row).data for row in X.tolist()], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a: mg.compile(1.0), "outputs is 1.0"),
+        (lambda a: mg.compile([a, 1.0]), "an output must be a Value, got float"),
+        (lambda a: mg.compile(2 * a, inputs=a), "inputs is Value"),
+        (lambda a: mg.compile(2 * a, inputs=[3.0]), "an input must be a Value, got float"),
+        (lambda a: mg.compile(2 * a, parameters=a), "parameters is Value"),
+        (lambda a: mg.compile(2 * a, parameters=[1.0]), "a parameter must be a Value, got float"),
+        (lambda a: mg.compile(2 * a, inputs=[a])([1j]), "input 0 holds complex numbers"),
+        (lambda a: mg.compile(2 * a)(parameters=[1j]), "parameters holds complex numbers"),
+    ],
+)
+def test_what_is_no_value_is_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(Value(1.0))

@@ -39,7 +39,7 @@ order, each file knowing only those before it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,12 +78,11 @@ def compile(
     if isinstance(outputs, Value):
         results, single = [outputs], True
     else:
-        results, single = list(outputs), False
+        results, single = _listed("outputs", outputs), False
     for result in results:
-        if not isinstance(result, Value):
-            raise TypeError(f"an output must be a Value, got {type(result).__name__}")
+        _check_value("an output", result)
     described, leaves = [], []
-    for position, given in enumerate(inputs or ()):
+    for position, given in enumerate(_listed("inputs", inputs or ())):
         cells, shape = _flatten(given)
         label = cells[0].label.partition("[")[0] if cells else ""
         described.append((label or f"input {position}", shape))
@@ -96,7 +95,9 @@ def compile(
     if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
         raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
     if parameters is not None:
-        parameters = list(parameters)
+        parameters = _listed("parameters", parameters)
+        for parameter in parameters:
+            _check_value("a parameter", parameter)
         if len(set(parameters)) < len(parameters):
             raise ValueError("a Value occurs twice among the parameters: pass it once")
         if not fed.isdisjoint(parameters):
@@ -110,10 +111,23 @@ def compile(
     return Program(record(results, leaves, parameters), parameters, described, single, dtype)
 
 
+def _listed(name: str, given: Any) -> list[Any]:
+    if isinstance(given, Value) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} is {given!r}: pass a list of Values")
+    return list(given)
+
+
+def _check_value(what: str, given: Any) -> None:
+    if not isinstance(given, Value):
+        raise TypeError(f"{what} must be a Value, got {type(given).__name__}")
+
+
 def _flatten(given: Any) -> tuple[list[Value], tuple[int, ...]]:
     """The Values of a nested list in order, and its shape."""
     if isinstance(given, Value):
         return [given], ()
+    if not isinstance(given, Iterable):
+        _check_value("an input", given)
     parts = [_flatten(item) for item in given]
     if not parts or any(shape != parts[0][1] for _, shape in parts):
         raise ValueError("an input is a Value, or lists of Values that are all of one length")

@@ -281,12 +281,21 @@ class Program:
         if type(parameters) is np.ndarray and parameters.dtype == self.dtype:
             if parameters.shape == (len(self.parameters),) and parameters.flags.c_contiguous:
                 return parameters
-        theta = np.asarray(parameters)
+        theta = self._real("parameters", parameters)
         if theta.shape != (len(self.parameters),):
             raise ValueError(
                 f"parameters has shape {theta.shape}, but the program has {len(self.parameters)}"
             )
-        return np.ascontiguousarray(theta, self.dtype)
+        return np.ascontiguousarray(theta)
+
+    def _real(self, name: str, given: Any) -> np.ndarray:
+        """What was given as an array of the program's own kind of numbers."""
+        array = np.asarray(given)
+        if array.dtype == self.dtype:
+            return array
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} holds complex numbers: pass real ones, such as its .real")
+        return array.astype(self.dtype)
 
     def _gradient(self, out: Any) -> np.ndarray:
         size = len(self.parameters)
@@ -309,7 +318,7 @@ class Program:
             )
         arrays, rows, first = [], None, ""
         for x, (name, shape) in zip(inputs, self.inputs, strict=True):
-            array = np.asarray(x, self.dtype)
+            array = self._real(name, x)
             own = array.ndim != len(shape)
             if array.shape[own:] != shape:
                 wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
