@@ -7,6 +7,7 @@ file leaves out which cells there are, and the numbers in them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,8 @@ def by_row(space: int) -> bool:
     return space == ROWS or space >= FIRST_INPUT
 
 
-def places(addresses: np.ndarray) -> np.ndarray:
-    """Where in their spaces cells are."""
+def places(addresses: Any) -> Any:
+    """Where in their spaces cells are: of an address, or an array of them."""
     return addresses & (1 << SHIFT) - 1
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .adjoints import Adjoints
-from .cells import by_row
+from .cells import by_row, places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .forms import Fold, Map, Take
 from .layout import Layout, Operand
@@ -79,7 +79,7 @@ def _start(writer: Writer, adjoints: Adjoints, reach: Reach) -> list[Instruction
     writer.lines, writer.known = [], {}
     for cell in writer.layout.outputs.tolist():
         if cell >> SHIFT != LITERAL:
-            space, at = cell >> SHIFT, cell & (1 << SHIFT) - 1
+            space, at = cell >> SHIFT, places(cell)
             output = Operand((1,), np.array([cell]), regular=(space, at, (1,)))
             reach.certain.mark(output)
             if adjoints.wants(output):

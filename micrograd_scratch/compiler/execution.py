@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import interpret, runtime
+from .cells import places
 from .emit import emit
 from .emit_scalars import scalar_source
 from .factor import FREE, ROWS, SHIFT
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
-_RUNTIME = ("strided", "take_values", "locate", "put_values", "layer_of_rows", "layer_of_one_row")
+_RUNTIME = ("strided", "take_values", "locate", "put_values", "layer")
 
 
 class Arrays:
@@ -101,7 +102,7 @@ class Buffers:
     def cell(self, address: int) -> Any:
         """The number at an address, or (rows,) of them."""
         spaces = self.theta, self.u, self.v, self.compiled.data, *self.arrays
-        return spaces[address >> SHIFT][address & (1 << SHIFT) - 1]
+        return spaces[address >> SHIFT][places(address)]
 
     def read_outputs(self, out: np.ndarray) -> None:
         """Write the outputs to `out`, (rows, m)."""

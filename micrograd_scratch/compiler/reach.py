@@ -22,7 +22,7 @@ import numpy as np
 
 from ..operations import Conditional, Symbol
 from .adjoints import Adjoints, broadcast_axes
-from .cells import Marks, buffer_of, by_row, shows_once
+from .cells import Marks, buffer_of, by_row, places, shows_once
 from .factor import FREE, LITERAL, ROWS, SHIFT
 from .layout import Layout, Operand, Step
 from .views import view_text
@@ -47,7 +47,7 @@ class _Analysis:
         self.of_cell = [np.full(size, NOTHING) for size in layout.sizes]
         self.lengths: list[int] = []  # of the lists that one value is taken of
         for cell in layout.outputs[layout.outputs >> SHIFT != LITERAL].tolist():
-            self.of_cell[cell >> SHIFT][cell & (1 << SHIFT) - 1] = SURELY
+            self.of_cell[cell >> SHIFT][places(cell)] = SURELY
 
     def is_doubtful(self, step: Step) -> bool:
         """Go back through one step: whether it multiplies what may not have been reached."""
@@ -93,7 +93,7 @@ class _Analysis:
             here = (cells >> SHIFT == space) & (found != NOTHING)
             if space == LITERAL or not here.any():
                 continue
-            known, at, what = self.of_cell[space], cells[here] & (1 << SHIFT) - 1, found[here]
+            known, at, what = self.of_cell[space], places(cells[here]), found[here]
             known[at[what == SURELY]] = SURELY
             at, what = at[what > SURELY], what[what > SURELY]
             if not len(at):

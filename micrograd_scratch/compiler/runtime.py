@@ -21,7 +21,7 @@ def strided(
     )
 
 
-def layer_of_rows(
+def layer(
     dy: np.ndarray,
     inputs: np.ndarray,
     ones: np.ndarray,
@@ -30,26 +30,17 @@ def layer_of_rows(
     db: np.ndarray,
     dWb: np.ndarray,
 ) -> None:
-    """A layer's gradient: dW = dy @ inputs and db = dy @ ones, which are the columns of dWb."""
-    np.matmul(dy, inputs, dW)
-    np.matmul(dy, ones, db)
+    """A layer's gradient: dW = dy @ inputs and db = dy @ ones, which are the columns of dWb.
 
-
-def layer_of_one_row(
-    dy: np.ndarray,
-    inputs: np.ndarray,
-    ones: np.ndarray,
-    row: np.ndarray,
-    dW: np.ndarray,
-    db: np.ndarray,
-    dWb: np.ndarray,
-) -> None:
-    """The same for one row: [dW db] = dy @ [inputs 1], 26 us instead of 46 for 128 x 784.
-
-    An outer product is fast by `dot` only, and `dot` writes to memory in one piece only.
+    One row is a single product, [dW db] = dy @ [inputs 1]: 26 us instead of 46 for 128 x 784. An
+    outer product is fast by `dot` only, and `dot` writes to memory in one piece only.
     """
-    row[:, :-1] = inputs
-    np.dot(dy, row, dWb)
+    if len(inputs) == 1:
+        row[:, :-1] = inputs
+        np.dot(dy, row, dWb)
+    else:
+        np.matmul(dy, inputs, dW)
+        np.matmul(dy, ones, db)
 
 
 def slope_of(row: Operation, position: int) -> tuple[Any, Any]:

@@ -38,6 +38,8 @@ from ..operations import (
 )
 from . import runtime
 from .adjoints import depends_on
+from .cells import by_row as has_rows
+from .cells import places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
 from .views import view_text
@@ -145,8 +147,7 @@ class Textbook:
 
     # -- names and expressions
     def variable(self, name: str, space: int, cells: np.ndarray, wanted: bool) -> Variable:
-        by_row = space == ROWS or space >= FIRST_INPUT
-        made = Variable(name, (space << SHIFT) + cells, by_row, wanted)
+        made = Variable(name, (space << SHIFT) + cells, has_rows(space), wanted)
         self.owners[space].append(made)
         return made
 
@@ -680,7 +681,7 @@ def _places(variable: Variable, flat: np.ndarray) -> np.ndarray:
 
 def _slices(cells: np.ndarray, size: int) -> str:
     """What picks these cells, addresses, from a vector of all `size`; "" if slices cannot."""
-    at = cells & (1 << SHIFT) - 1
+    at = places(cells)
     start, stop = int(at.flat[0]), int(at.flat[-1]) + 1
     if at.ndim == 0:
         return f"[{start}]"
