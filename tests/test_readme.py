@@ -31,7 +31,7 @@ CODE = re.findall(
 )
 ROW = re.compile(r"^\| \[`([\w.]+/?)`\].*\n", re.MULTILINE)
 COMMAND = r"(?:python -m micrograd_scratch|pytest)\b[^\n`&]*"
-NOTEBOOK = re.compile(r"^(\d)\. (?:\[(.*?)\]\(.*?\)|(.*?)): (.*)\n", re.MULTILINE)
+NOTEBOOK = re.compile(r"^(\d+)\. (?:\[(.*?)\]\(.*?\)|(.*?)): (.*)\n", re.MULTILINE)
 PERCENT = re.compile(r"(\d+)%")
 HEADING = "| file | lines | |\n|---|---:|---|\n"
 
@@ -223,7 +223,7 @@ def test_the_measured_table_names_a_machine_and_its_misses():
 def test_every_notebook_is_listed_under_its_title():
     listed = {number: (title, about) for number, title, _, about in NOTEBOOK.findall(README)}
     for path in (TREE / "notebooks").glob("*.ipynb"):
-        number, title = path.name[0], title_of(path)
+        number, title = path.name.partition("_")[0], title_of(path)
         assert listed[number][0] == title, "run: python tests/test_readme.py"
 
 
