@@ -19,6 +19,7 @@ import numpy as np
 
 from . import losses, optim
 from .compiler import compile
+from .compiler.program import is_finite
 from .engine import AnomalyError, Value, detect_anomaly
 from .progress import Progress
 from .sharding import Map, ShardedGradient
@@ -428,11 +429,7 @@ def write(parameters: Sequence[Value], theta: Array) -> None:
 
 
 def _finite(mean: float, gradient: Array) -> bool:
-    with np.errstate(all="ignore"):
-        # one sum of squares stands for all: it is not finite if any of its terms is not
-        if math.isfinite(mean + np.dot(gradient, gradient)):
-            return True
-    return math.isfinite(mean) and bool(np.isfinite(gradient).all())
+    return math.isfinite(mean) and is_finite(gradient)
 
 
 def _divergence(mean: float, where: str, history: History) -> str:

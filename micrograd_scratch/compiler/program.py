@@ -135,7 +135,7 @@ class Program:
                 gradient += into
         value = total / rows
         if self._doubtful(by_inputs) and not (
-            math.isfinite(value) and all(_is_finite(x) for x in (gx if by_inputs else (g,)))
+            math.isfinite(value) and all(is_finite(x) for x in (gx if by_inputs else (g,)))
         ):
             value = self._interpreted(theta, arrays, rows, g, gx)
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
@@ -465,7 +465,7 @@ class Program:
         return total / rows
 
 
-def _is_finite(x: np.ndarray) -> bool:
+def is_finite(x: np.ndarray) -> bool:
     """Whether all numbers are finite: 10 us for 100,000, where isfinite().all() takes 20."""
     flat = x.reshape(-1)
     with np.errstate(all="ignore"):
