@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..operations import Operation
-from .arrivals import Arrivals, by_count
+from .arrivals import Arrivals, by_count, in_slabs
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
@@ -46,6 +46,7 @@ class Adjoints:
         self.loans = Loans(self.layout)
         self.equal: dict[Array, np.ndarray] = {}
         self.kept: dict[Array, tuple[int, np.ndarray]] = {}  # terms that wait -> space, cells
+        self.zero: int | None = None  # a cell by row that nothing is ever added to
 
     def wants(self, operand: Operand) -> bool:
         """Whether an adjoint of this operand is of use."""
@@ -201,11 +202,11 @@ class Adjoints:
 
     def collect(self, space: int, cell: int) -> None:
         """Add up what was sent to the block of a cell."""
-        writer = self.writer
-        for cells, at in by_count(*self.arrivals.fetch(space, cell, ROWS)):
-            if by_row(space):
-                self.deliver(space, cells, ROWS, at, "add.reduce({0}, 0, None, {out})")
-            else:  # what all rows share gets the sum over rows
+        writer, pairs = self.writer, self.arrivals.fetch(space, cell, ROWS)
+        if by_row(space) and len(pairs[0]):
+            self.pile(space, *pairs)
+        else:
+            for cells, at in by_count(*pairs):  # what all rows share gets the sum over rows
                 terms = writer.temporary(at.shape, True)
                 self.fetch(ROWS, at, terms)
                 sums, _, lie = self.spare(cells.shape, False)
@@ -216,41 +217,56 @@ class Adjoints:
             # a column of numbers in one call; with rows, that would go number by number: 4 ns
             # instead of 0.4 for each
             found, starts = np.unique(cells, return_index=True)
-            pieces = f"add.reduceat({{0}}, {writer.constant(starts, 'index')}, 0, None, {{out}})"
-            self.deliver(space, found, FREE, at[None] if len(found) == len(at) else at, pieces)
+            terms = self.fetch(FREE, at, writer.temporary(at.shape, False))
+            if len(found) < len(at):
+                sums, index = writer.temporary(found.shape, False), writer.constant(starts, "index")
+                line = f"add.reduceat({{0}}, {index}, 0, None, {{out}})"
+                terms = writer.emit(line, [terms], sums)
+            self.deliver(space, found, terms)
 
-    def deliver(
-        self, space: int, cells: np.ndarray, source: int, at: np.ndarray, total: str
-    ) -> None:
-        """Add terms to cells: at (1, c) of one each, else what `total` makes of those fetched."""
+    def pile(self, space: int, cells: np.ndarray, at: np.ndarray) -> None:
+        """Add up the terms of cells by row: slab on slab, in memory that stays in the cache."""
+        writer = self.writer
+        if self.zero is None:
+            self.zero = int(self.spare((1,), True)[2][0])
+        found, slabs = in_slabs(cells, at, self.zero)
+        pile = self.fetch(ROWS, slabs[0][0], writer.temporary(found.shape, True))
+        for slab in slabs[1:]:
+            many, count = slab.shape
+            terms = self.fetch(ROWS, slab, writer.temporary(slab.shape, True))
+            if many > 1:
+                sums = writer.temporary((count,), True)
+                terms = writer.emit("add.reduce({0}, 0, None, {out})", [terms], sums)
+            else:
+                terms = writer.emit("{out} = {0}[0]", [terms], Array(writer, (count,), True))
+            top = writer.emit(f"{{out}} = {{0}}[:{count}]", [pile], Array(writer, (count,), True))
+            writer.emit("add({0}, {1}, {out})", [top, terms], top)
+        self.deliver(space, found, pile)
+
+    def deliver(self, space: int, cells: np.ndarray, terms: Array) -> None:
+        """Add one term each to different cells."""
         writer = self.writer
         self.settle(Operand(cells.shape, (space << SHIFT) + cells))
         fresh = not self.written[space][cells].any()
         if not fresh:
             self.fill((space << SHIFT) + cells)
         self.written[space][cells] = True
-        single = at.ndim == 2 and len(at) == 1
-        at = at[0] if single else at
-        together = int(cells[-1] - cells[0]) + 1 == len(cells)
-        if together:
+        if (np.diff(cells) == 1).all():
             block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
             into = writer.view(block, gradient=True)
-        out = into if together and fresh else writer.temporary(cells.shape, by_row(space))
-        terms = out if single else writer.temporary(at.shape, by_row(space))
-        self.fetch(source, at, terms)
-        if not single:
-            writer.emit(total, [terms], out)
-        if not together:
+            if fresh:
+                writer.emit("copyto({out}, {0})", [terms], into)
+            else:
+                writer.emit("add({0}, {1}, {out})", [into, terms], into)
+        else:
             whole, index = writer.whole(space, gradient=True), writer.constant(cells, "index")
-            writer.emit(f"{{0}}[{index}] {'=' if fresh else '+='} {{1}}", [whole, out], whole)
-        elif not fresh:
-            writer.emit("add({0}, {1}, {out})", [into, out], into)
+            writer.emit(f"{{0}}[{index}] {'=' if fresh else '+='} {{1}}", [whole, terms], whole)
 
     def fetch(self, source: int, at: np.ndarray, out: Array) -> Array:
         """The terms at these cells of a space, gathered."""
         buffer = Array(self.writer, (), by_row(source), name="g" + buffer_of(source))
         index = self.writer.constant(at, "index")
-        return self.writer.emit(f'take({{0}}, {index}, 0, {{out}}, "clip")', [buffer], out)
+        return self.writer.emit(f'{{0}}.take({index}, 0, {{out}}, "clip")', [buffer], out)
 
 
 def depends_on(row: Operation, count: int) -> list[bool]:

@@ -2,8 +2,8 @@
 
 An operand that is no view sends its adjoint to cells here and there. Adding it there and then reads
 and writes every cell once per use; instead the terms stay where they are, and a block of cells
-fetches all of its terms when its turn comes: one gather, one sum (19 -> 7 ns a node a row in an
-irregular graph at 256 rows). This file only keeps the books; the lines are in adjoints.py.
+fetches all of its terms when its turn comes (19 -> 7 ns a node a row in an irregular graph at 256
+rows). This file only keeps the books; the lines are in adjoints.py.
 """
 
 from __future__ import annotations
@@ -54,3 +54,25 @@ def by_count(cells: np.ndarray, at: np.ndarray) -> Iterator[tuple[np.ndarray, np
     for count in unique(counts).tolist():
         chosen = counts == count
         yield found[chosen], at[starts[chosen] + np.arange(count)[:, None]]
+
+
+def in_slabs(
+    cells: np.ndarray, at: np.ndarray, nothing: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Pairs in ascending order of cells: the different cells, and their terms slab by slab.
+
+    Those cells come first that have most terms, so that a slab, (m, k), has m terms more of the
+    first k cells: one, one, two, four ... terms, that there be few. What is missing to a power of
+    two lies at `nothing`.
+    """
+    found, starts, counts = np.unique(cells, return_index=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    starts, counts = starts[order], counts[order]
+    slabs, begin, end = [], 0, 1
+    while begin < counts.max(initial=0):
+        some = counts > begin
+        term = np.arange(begin, end)[:, None]
+        place = np.minimum(starts[some] + term, len(at) - 1)
+        slabs.append(np.where(term < counts[some], at[place], nothing))
+        begin, end = end, 2 * end
+    return found[order], slabs

@@ -122,7 +122,7 @@ class Form:
         index = np.zeros(flat.size, dtype=int)
         index[inside[main]] = places(flat[inside[main]])
         index = index.reshape(operand.shape)
-        text = f'take({{0}}, {writer.constant(index, "index")}, 0, {{out}}, "clip")'
+        text = f'{{0}}.take({writer.constant(index, "index")}, 0, {{out}}, "clip")'
         writer.emit(text, [writer.whole(main)], out)
         for space, here in inside.items():
             if space == main:
