@@ -26,6 +26,7 @@ order, each file knowing only those before it:
     forms         the lines of a step, forward and backward,
     products      also of matrices
     emit          those of all steps
+    memory        where their temporaries lie
     source        their text
     execution     what runs it
     tangent       forward mode, as a Graph

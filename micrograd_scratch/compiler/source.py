@@ -2,28 +2,26 @@
 
 `parameters(theta)`, `inputs(x0, ...)` and `gradients(g, ...)` name the views of what differs from
 call to call; `buffers(u, v, gu, gv, rows, dtype)` names those of the numbers in between and returns
-`forward` and `backward`. Temporaries that are never needed at the same time share memory, and
-nothing a user named is copied into the text but plain identifiers.
+`forward` and `backward`. Nothing a user named is copied into the text but plain identifiers.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
 from .emit import Code
 from .factor import FIRST_INPUT
 from .layout import Step
-from .writer import Array, Instruction
+from .memory import place_temporaries
 
 
 def source_of(code: Code) -> str:
     """The program's source: four functions of bindings around `forward` and `backward`."""
     forward = [line for step in code.forward for line in step]
     backward = [line for step in code.backward for line in step]
-    temporaries = _share_memory(forward + backward)
+    temporaries = place_temporaries(forward, backward)
     lines = forward + backward
     used = {word for line in lines for word in _called(line.template)}
     needs_outer, needs_layer = "outer" in used, "layer" in used
@@ -80,43 +78,3 @@ def _comment(step: Step) -> str:
 def _called(text: str) -> list[str]:
     """The functions that a line calls by name (not as methods)."""
     return re.findall(r"(?<![\w.])([A-Za-z_]\w*)(?=\(|\.reduce)", text)
-
-
-def _share_memory(lines: list[Instruction]) -> list[tuple[str, str]]:
-    """Name the temporaries: two that are never needed at once share a name. (name, text) pairs."""
-    last: dict[Array, int] = {}
-    root: dict[Array, Array] = {}  # a view made on the way -> the temporary that it looks at
-    for i, line in enumerate(lines):
-        for x in (*line.reads, line.out):
-            if isinstance(x, Array) and not x.name:
-                last[root.get(x, x)] = i
-        if line.is_view:
-            for x in line.reads:
-                if isinstance(x, Array):
-                    root[line.out] = root.get(x, x)
-    free: dict[Any, list[str]] = {}
-    kinds: dict[str, Any] = {}
-    made: list[tuple[str, str]] = []
-    ending: dict[int, list[Array]] = {}
-    for array, i in last.items():
-        ending.setdefault(i, []).append(array)
-    for i, line in enumerate(lines):
-        if not line.out.name and line.template.startswith("{out} ="):
-            line.out.name = f"s{i}"
-        for x in (*line.reads, line.out):
-            if not isinstance(x, Array) or x.name:
-                continue
-            tail = ["rows"] if x.by_row else ["1"] if x.expanded else []
-            names = free.setdefault(x.kind, [])
-            if names:
-                name = names.pop()
-            else:
-                name = f"t{len(made)}"
-                shape = ", ".join([*map(str, x.shape), *tail])
-                made.append((name, f"empty(({shape},), {'bool' if x.boolean else 'dtype'})"))
-            kinds[name] = x.kind
-            x.name = name
-        for array in ending.get(i, ()):
-            if array.name in kinds:
-                free[kinds[array.name]].append(array.name)
-    return made

@@ -1,7 +1,7 @@
 """Writer: the instructions of a program, and the arrays, views and literals that they name.
 
 Every line reads and writes arrays that are bound beforehand: views of the buffers, temporaries
-(which share memory: source.py) and numbers. An operation's value and its partials are traced
+(which share memory: memory.py) and numbers. An operation's value and its partials are traced
 through the rows' own rules, on `Array`s that note each operation as an instruction; what one step
 has computed is not computed again. Which lines a step needs is for forms.py and products.py to say.
 """
@@ -45,6 +45,7 @@ _COMPARISONS = {less, less_equal, greater, greater_equal, equal, not_equal}
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
 _RESERVED |= {"layer", "parameters", "inputs", "gradients", "buffers", "forward", "backward"}
+_RESERVED |= {"tu", "tv", "bu", "bv"}
 
 
 class View(NamedTuple):
