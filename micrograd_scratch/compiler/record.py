@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -69,30 +71,67 @@ def record(outputs: Sequence[Value], inputs: Sequence[Value], parameters: Sequen
                     "it was computed from"
                 )
     nodes = topological_order(*outputs)
-    number = {node: i for i, node in enumerate(nodes)}
+    number = _Numbers(nodes)
     rows: dict[Operation, int] = {LEAF: 0}
     op = [rows.setdefault(node.row, len(rows)) for node in nodes]
-    operands: list[int] = []
-    ends = [0]
-    for node in nodes:
-        operands.extend(map(number.__getitem__, node.parents))
-        ends.append(len(operands))
-    start = np.array(ends)
+    start, operands = _operands(nodes, number)
     kind = np.where(np.diff(start) > 0, COMPUTED, CONSTANT)
     slot = np.full(len(nodes), -1)
     for leaf_kind, leaves in ((PARAMETER, parameters), (INPUT, inputs)):
-        for position, leaf in enumerate(leaves):
-            if leaf in number:
-                kind[number[leaf]], slot[number[leaf]] = leaf_kind, position
-    lines = {i: line for i, node in enumerate(nodes) if _lines and (line := source_line(node))}
+        found = number.of(leaves)
+        used = np.flatnonzero(found >= 0)
+        kind[found[used]], slot[found[used]] = leaf_kind, used
+    lines = (
+        {i: line for i, node in enumerate(nodes) if (line := source_line(node))} if _lines else {}
+    )
     return Graph(
         list(rows),
         np.array(op),
         start,
-        np.array(operands, dtype=int),
+        operands,
         kind,
         slot,
-        np.array([node.data for node in nodes]),
-        np.array([number[output] for output in outputs]),
+        np.fromiter((node.data for node in nodes), float, len(nodes)),
+        number.of(outputs),
         lines,
     )
+
+
+class _Numbers:
+    """The positions of nodes, by what each is and not by what it holds.
+
+    By sorting addresses: 0.2 us an operand of a million nodes where a dictionary takes 0.6.
+    """
+
+    def __init__(self, nodes: Sequence[Value]) -> None:
+        addresses = np.fromiter(map(id, nodes), np.int64, len(nodes))
+        self.order = np.argsort(addresses)
+        self.addresses = addresses[self.order]
+
+    def of(self, values: Sequence[Any]) -> np.ndarray:
+        """(n,) the positions of n objects; -1 for what is not among the nodes."""
+        wanted = np.fromiter(map(id, values), np.int64, len(values))
+        by_address = np.argsort(wanted)
+        wanted = wanted[by_address]
+        at = np.minimum(np.searchsorted(self.addresses, wanted), len(self.order) - 1)
+        found = np.empty(len(wanted), dtype=int)
+        found[by_address] = np.where(self.addresses[at] == wanted, self.order[at], -1)
+        return found
+
+
+def _operands(nodes: Sequence[Value], number: _Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """`start` and `operands` of a graph, column by column.
+
+    One or two operands lie in the slots of a Value, more in a tuple (engine.py).
+    """
+    first = number.of([node._a for node in nodes])
+    second = number.of([node._b if node._a is not None else None for node in nodes])
+    tuples = [node._b for node in nodes if node._a is None]
+    lengths = (first >= 0) * 1 + (second >= 0)
+    lengths[first < 0] = list(map(len, tuples))
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    operands = np.empty(start[-1], dtype=int)
+    operands[start[:-1][first >= 0]] = first[first >= 0]
+    operands[start[:-1][second >= 0] + 1] = second[second >= 0]
+    operands[np.repeat(first < 0, lengths)] = number.of(list(chain.from_iterable(tuples)))
+    return start, operands
