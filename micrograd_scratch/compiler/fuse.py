@@ -9,7 +9,6 @@ group look different (a one-term sum, a product with 1) before groups have been 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -46,28 +45,24 @@ def fuse(graph: Graph) -> Graph:
     inner[summands] = (graph.op[summands] == plus) & np.array(once)[summands]
     within = inner.tolist()
 
-    terms: dict[int, deque[int]] = {}
     new_op = graph.op.copy()
     new_operands: dict[int, list[int]] = {}
     gone = inner.copy()
-    for node in np.flatnonzero(graph.op == plus).tolist():
-        a, b = operands[start[node] : start[node + 1]]
-        left = terms.pop(a) if within[a] else deque([a])
-        right = terms.pop(b) if within[b] else deque([b])
-        if len(left) < len(right):  # the shorter is moved, so that a long tree stays linear
-            right.extendleft(reversed(left))
-            left = right
-        else:
-            left.extend(right)
-        if within[node]:
-            terms[node] = left
-            continue
-        products = [t for t in left if op[t] == times and once[t]]
+    for node in np.flatnonzero((graph.op == plus) & ~inner).tolist():
+        terms: list[int] = []  # of the tree below it, from left to right
+        waiting = [node]
+        while waiting:
+            t = waiting.pop()
+            if t == node or within[t]:
+                waiting += operands[start[t] + 1], operands[start[t]]
+            else:
+                terms.append(t)
+        products = [t for t in terms if op[t] == times and once[t]]
         # sum() starts from 0: that term goes, which changes the arity only
-        plain = [t for t in left if not (op[t] == times and once[t] or is_zero[t])]
+        plain = [t for t in terms if not (op[t] == times and once[t] or is_zero[t])]
         if not products:
-            if len(left) > 2:  # of a single tree: what lies between is gone
-                kept = plain or list(left)[:1]
+            if len(terms) > 2:  # of a single tree: what lies between is gone
+                kept = plain or terms[:1]
                 new_op[node] = plus if len(kept) == 2 else total
                 new_operands[node] = kept
             continue
