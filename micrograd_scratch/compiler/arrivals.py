@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .factor import unique
+from .factor import ranked, unique
 
 
 class Arrivals:
@@ -50,7 +50,7 @@ def by_count(cells: np.ndarray, at: np.ndarray) -> Iterator[tuple[np.ndarray, np
     """Pairs in ascending order of cells, split by how many terms a cell has: (c,) and (m, c)."""
     if not len(cells):
         return
-    found, starts, counts = np.unique(cells, return_index=True, return_counts=True)
+    found, starts, _, counts = ranked(cells)
     for count in unique(counts).tolist():
         chosen = counts == count
         yield found[chosen], at[starts[chosen] + np.arange(count)[:, None]]
@@ -65,7 +65,7 @@ def in_slabs(
     first k cells: one, one, two, four ... terms, that there be few. What is missing to a power of
     two lies at `nothing`.
     """
-    found, starts, counts = np.unique(cells, return_index=True, return_counts=True)
+    found, starts, _, counts = ranked(cells)
     order = np.argsort(-counts, kind="stable")
     starts, counts = starts[order], counts[order]
     slabs, begin, end = [], 0, 1

@@ -31,7 +31,19 @@ from ..operations import (
     take_of,
     total_of,
 )
-from .factor import FIRST_INPUT, FREE, HOLE, LITERAL, ROWS, SHIFT, THETA, factor, host, unique
+from .factor import (
+    FIRST_INPUT,
+    FREE,
+    HOLE,
+    LITERAL,
+    ROWS,
+    SHIFT,
+    THETA,
+    factor,
+    host,
+    ranked,
+    unique,
+)
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .schedule import depends_on_inputs
 
@@ -143,9 +155,8 @@ class _Layouter:
         self.cell[nodes] = (FIRST_INPUT + which << SHIFT) + graph.slot[nodes] - starts[which]
         constants = np.flatnonzero(graph.kind == CONSTANT)
         if len(constants):  # equal numbers are one cell: the first of them
-            bits = graph.data[constants].view(np.int64)
-            _, first, which = np.unique(bits, return_index=True, return_inverse=True)
-            self.cell[constants] = (LITERAL << SHIFT) + constants[first[which]]
+            bits = ranked(graph.data[constants].view(np.int64))
+            self.cell[constants] = (LITERAL << SHIFT) + constants[bits.first[bits.which]]
         self.blocks: dict[int, list[tuple[int, tuple[int, ...]]]] = {FREE: [], ROWS: []}
 
     def run(self, groups: Sequence[np.ndarray]) -> Layout:
@@ -274,7 +285,7 @@ class _Layouter:
         varied = [k for k in range(len(variety)) if variety[k] > 1]
         if len(varied) >= 2 and max(variety) < n:  # such as x[i] * y[j] for all i and j
             a, b = sorted(varied, key=lambda k: -variety[k])[:2]
-            (_, i), (_, j) = (np.unique(operands[:, k], return_inverse=True) for k in (a, b))
+            i, j = (ranked(operands[:, k]).which for k in (a, b))
             shape = (int(i.max()) + 1, int(j.max()) + 1)
             place = i * shape[1] + j
             if shape[0] * shape[1] <= 2 * n and len(unique(place)) == n:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .factor import MIX
 from .record import COMPUTED, CONSTANT, Graph
 
 BODY = 8  # nodes at least: 36 ns an operation of the logistic map, 48 with 3 to a turn
 MOST = 400  # nodes in a period
-MIX = 0x5851F42D4C957F2D  # odd: multiplying by it spreads a number over 64 bits (Knuth's MMIX)
 OTHER = 0x1E3779B97F4A7C15
 SAVED = 64  # nodes that need not be written: a loop that saves fewer stays straight
 

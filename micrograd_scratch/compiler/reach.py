@@ -23,7 +23,7 @@ import numpy as np
 from ..operations import Conditional, Symbol
 from .adjoints import Adjoints, broadcast_axes
 from .cells import Marks, buffer_of, by_row, places, shows_once
-from .factor import FREE, LITERAL, ROWS, SHIFT
+from .factor import FREE, LITERAL, ROWS, SHIFT, ranked
 from .layout import Layout, Operand, Step
 from .views import view_text
 from .writer import Array, Instruction, Writer
@@ -98,11 +98,12 @@ class _Analysis:
             at, what = at[what > SURELY], what[what > SURELY]
             if not len(at):
                 continue
-            members = np.unique(np.stack([at, what])[:, what >= FIRST], axis=1)
-            members[1] = (members[1] - FIRST) // LONGEST
-            (into, lists), count = np.unique(members, axis=1, return_counts=True)
-            known[into[count == np.array(self.lengths, dtype=int)[lists]]] = SURELY
-            _, which, times = np.unique(at, return_inverse=True, return_counts=True)
+            if (what >= FIRST).any():
+                members = np.unique(np.stack([at, what])[:, what >= FIRST], axis=1)
+                members[1] = (members[1] - FIRST) // LONGEST
+                (into, lists), count = np.unique(members, axis=1, return_counts=True)
+                known[into[count == np.array(self.lengths, dtype=int)[lists]]] = SURELY
+            _, _, which, times = ranked(at)
             alone = (times[which] == 1) & (known[at] == NOTHING)
             known[at[~alone]] = np.where(known[at[~alone]] == SURELY, SURELY, PERHAPS)
             known[at[alone]] = what[alone]
@@ -238,7 +239,7 @@ class Reach:
         lies = np.arange(count).reshape(reached.shape)
         lies = np.broadcast_to(lies, operand.shape).reshape(-1)[here]
         order = np.argsort(at, kind="stable")
-        cells, starts = np.unique(at[order], return_index=True)
+        cells, starts, _, _ = ranked(at[order])
         terms = f"{{1}}.reshape({count}, -1)[{writer.constant(lies[order], 'index')}]"
         if not whole.by_row:
             terms = f"logical_or.reduce({terms}, 1)"
