@@ -572,7 +572,7 @@ class _Writer:
             self.known = dict(known)
             self.line(f"if r{i}:")
             self.indent += "    "
-            self.line("pass")
+        before = len(self.lines)
         row, places = self.rows[i], self.places_of(i)
         self.rule = rule_of(row, len(places))
         slopes = self.rule.numbers
@@ -588,6 +588,8 @@ class _Writer:
             adjoint = Number(self, name)
         for place, slope in passed:
             self.pass_on(adjoint, place, slope, bool(own.reached))
+        if own.reached and len(self.lines) == before:
+            self.line("pass")
         self.indent, self.known = indent, known
 
     def slopes(self, row: Operation, numbers: list[Any]) -> Sequence[Any]:

@@ -53,6 +53,7 @@ class Form:
         self.adjoint: Array
         self.reached: Array | None = None
         writer.lines, writer.known = [], {}
+        writer.name_block(step)
         self.out = writer.view(step.out)
         self.operands = [
             self.load(operand, self.full and position < 2, self.expands and self.out.by_row)

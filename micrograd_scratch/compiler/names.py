@@ -1,7 +1,8 @@
-"""Names: what parameters and inputs are called in a program's source, after their labels.
+"""Names: what is called how in a program's source: parameters and inputs after their labels.
 
 A label is copied into the source only if it is a plain identifier that means nothing else there.
-Names of what a program computes are made in writer.py and textbook.py.
+What a program computes is called after what it is computed from. That no two things have one name
+is for writer.py and textbook.py to see to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from ..engine import Value
 from . import runtime
 from .factor import FIRST_INPUT, SHIFT, THETA
+from .layout import Step
 
 # what the source calls its own variables, or a gradient of one
 _RESERVED = re.compile(
@@ -37,6 +39,18 @@ def names_of(parameters: Sequence[Value], inputs: Sequence[str]) -> dict[int, st
         if safe[label]:
             names[(THETA << SHIFT) + position] = safe[label]
     return names
+
+
+def name_of_step(step: Step, first: str) -> str:
+    """z1 for what W1 makes, a1 for what an activation makes of z1, and h for the rest.
+
+    first  what the step's first operand is called
+    """
+    if step.form == "product" and first[:1] == "W" and first.isalnum():
+        return "z" + first[1:]
+    if step.form == "map" and len(step.operands) == 1 and first[:1] == "z" and first.isalnum():
+        return "a" + first[1:]
+    return "h"
 
 
 def safe_name(label: str) -> str:

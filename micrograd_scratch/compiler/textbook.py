@@ -42,6 +42,7 @@ from .cells import by_row as has_rows
 from .cells import places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
+from .names import name_of_step
 from .views import view_text
 
 # The axes of left, right and answer of a product, by its form and number of axes
@@ -330,7 +331,7 @@ class Textbook:
         space = step.out.spaces[0]
         text = getattr(self, step.form)(step, readings, space == ROWS)
         result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
-        name = self.unique("result" if result else _name(step, readings))
+        name = self.unique("result" if result else name_of_step(step, readings[0].text))
         depends = depends_on(step.row, len(readings))
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         made = Variable(name, cells, space == ROWS, wanted)
@@ -627,16 +628,6 @@ class Textbook:
         numbers = [n for n in ("inf", "nan") if re.search(rf"\b{n}\b", text)]
         head += [f"from math import {', '.join(numbers)}"] * bool(numbers)
         return "\n".join([*head, "", "", text])
-
-
-def _name(step: Step, readings: list[Reading]) -> str:
-    """z1 for what W1 makes, a1 for what an activation makes of z1, and h for the rest."""
-    first = readings[0].text
-    if step.form == "product" and first[0] == "W" and first.isalnum():
-        return "z" + first[1:]
-    if step.form == "map" and len(readings) == 1 and first[0] == "z" and first.isalnum():
-        return "a" + first[1:]
-    return "h"
 
 
 def _with_axes(text: str, has: list[bool]) -> str:

@@ -24,6 +24,11 @@ def view_text(
         for j in range(1, len(steps))
     )
     span = extents[0] * steps[0]
+    if len(axes) == 1 and steps[0] > 1:
+        text = f"{buffer}[{offset}:{offset + span - steps[0] + 1}:{steps[0]}]"
+        if len(shape) > 1:
+            text += "[" + ", ".join(":" if n > 1 else "None" for n in shape) + "]"
+        return text
     whole = shape if axes == sorted(axes) and pitch == extents[1:] else None
     if nested and offset + span <= size:
         text = f"{buffer}[{offset}:{offset + span}]"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +38,8 @@ from ..operations import (
 from .cells import buffer_of, by_row
 from .emit_scalars import identifier
 from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
-from .layout import Layout, Operand, grid_steps
+from .layout import Layout, Operand, Step, grid_steps
+from .names import name_of_step
 from .views import view_text
 
 MOST_ONES = 10_000  # beyond it sums are pairwise, which is more exact than a product with ones
@@ -140,6 +142,8 @@ class Writer:
         self.bound: dict[Any, Array] = {}  # what is bound once: views, numbers, ones
         self.gradient_sizes = list(layout.sizes)  # with what waits to be added up
         self.taken: dict[str, int] = {}
+        # the blocks of cells computed so far: where they start, what they are called
+        self.blocks: dict[int, tuple[list[int], list[str]]] = {FREE: ([], []), ROWS: ([], [])}
 
     # -- names
     def constant(self, value: np.ndarray, kind: str = "constant") -> str:
@@ -157,16 +161,28 @@ class Writer:
             return self.unique(name)
         return candidate
 
+    def name_block(self, step: Step) -> None:
+        """Note what the cells that a step computes are called."""
+        first = step.operands[0]
+        space, offset, _ = step.out.view
+        starts, names = self.blocks[space]
+        starts.append(offset)
+        names.append(name_of_step(step, "" if first.regular is None else self.name_of(first)))
+
     def name_of(self, operand: Operand) -> str:
-        """What a view is called: after the parameters in it, if all of them have one name."""
+        """What a view is called: after the parameters in it, or the block that it is part of."""
         space, offset, strides = operand.view
         if space >= FIRST_INPUT:
             return f"x{space - FIRST_INPUT}_"
         last = offset + sum((n - 1) * s for n, s in zip(operand.shape, strides, strict=True))
+        if space in self.blocks:
+            starts, names = self.blocks[space]
+            block = bisect_right(starts, offset)
+            return names[block - 1] if 0 < block == bisect_right(starts, last) else "h"
         first_name, last_name = (self.names.get((space << SHIFT) + at) for at in (offset, last))
         if first_name and first_name == last_name:
             return first_name
-        return "p" if space == THETA else "h"
+        return "p"
 
     # -- what is bound once
     def bind(self, array: Array, text: str, function: str = "buffers") -> Array:
