@@ -215,7 +215,7 @@ class Program:
                     dots = {name: Value(0.0, label=name and f"{name}_dot") for name in set(names)}
                     parameters = [*parameters, *(dots[name] for name in names)]
                 program = Program(graph, parameters, fed, False, str(self.dtype))
-                program._plan = graph, schedule(graph)
+                program._fused_graph = graph
                 self._tangents[inputs] = program, conditional
         return self._tangents[inputs]
 
