@@ -7,6 +7,7 @@ need none. Which of the two it is, and what happens to numbers that are not fini
 from __future__ import annotations
 
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,9 +135,13 @@ class Lines:
 
 def quick_call(run: Any, size: int) -> Any:
     """value_and_grad of a small expression without the checks that larger ones do not notice."""
+    # `is`: 0.02 us less than a comparison; another object that is float64 takes the longer way
+    array, float64, shape = np.ndarray, np.dtype(np.float64), (size,)
+    # 0.14 us for 3 numbers where `out[:] =` takes 0.21, 6 for 1,000 instead of 15
+    write: Any = struct.Struct(f"{size}d").pack_into
 
     def value_and_grad(theta: Any, out: Any) -> tuple[float, Any] | None:
-        if type(theta) is not np.ndarray or theta.shape != (size,) or theta.dtype != np.float64:
+        if type(theta) is not array or theta.shape != shape or theta.dtype is not float64:
             return None
         try:
             value, gradient = run(theta.tolist(), ())
@@ -144,9 +149,12 @@ def quick_call(run: Any, size: int) -> Any:
             return None
         if out is None:
             return float(value), np.array(gradient)
-        if type(out) is not np.ndarray or out.shape != (size,) or out.dtype != np.float64:
+        if type(out) is not array or out.shape != shape or out.dtype is not float64:
             return None
-        out[:] = gradient
+        try:
+            write(out, 0, *gradient)
+        except (TypeError, ValueError):  # it cannot be written to, or lies in several pieces
+            out[:] = gradient
         return float(value), out
 
     return value_and_grad

@@ -103,10 +103,12 @@ class Program:
         out         an array for the gradient, (len(parameters),)
         wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
         """
-        if self._quick is not None and not inputs and wrt == "parameters" and not _checking():
-            quick = self._quick(parameters, out)  # a small expression: 2 us a call
-            if quick is not None:
-                return quick
+        quick = self._quick
+        if quick is not None and not inputs and wrt == "parameters":
+            if engine._observe is None or not _checking():
+                found = quick(parameters, out)  # a small expression: 1.7 us a call
+                if found is not None:
+                    return found
         if not self.single:
             raise ValueError("value_and_grad needs a single output: compile a single loss")
         if wrt not in ("parameters", "inputs"):
