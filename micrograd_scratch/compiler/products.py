@@ -14,7 +14,7 @@ import numpy as np
 
 from ..operations import multiply
 from .cells import by_row
-from .factor import FREE, ROWS, THETA
+from .factor import FIRST_INPUT, FREE, ROWS, THETA
 from .forms import Form
 from .layout import Operand
 from .writer import Array
@@ -91,7 +91,12 @@ class Product(_Dots):
         else:
             factors, target = [left, self.merged(1, right)], self.flat(step.out)
             product = "dot" if self.is_thin(1, target) else "matmul"
-            writer.emit(f"{product}({{0}}, {{1}}, {{out}})", factors, target)
+            if product == "matmul" and self.is_fed():
+                product, rows = "feed", step.out.shape[0]
+                turned = Array(writer, (rows,), True, name="turned")
+                factors.append(writer.bind(turned, f"empty((rows, {rows}), dtype)"))
+            reads = ", ".join(f"{{{i}}}" for i in range(len(factors)))
+            writer.emit(f"{product}({reads}, {{out}})", factors, target)
         if len(self.operands) == 3:
             bias = self.operands[2]
             if out.by_row and isinstance(bias, Array) and not bias.by_row:
@@ -163,6 +168,12 @@ class Product(_Dots):
             return False
         (rows, columns), inner = out.shape, self.step.operands[0].shape[1]
         return which == 2 or 1 in (rows, inner) or columns == 1 and out.view[0] == FREE
+
+    def is_fed(self) -> bool:
+        """Whether it is a single product of a matrix by all rows of an input."""
+        out, right = self.step.out, self.step.operands[1]
+        single = len(out.shape) == 2 and out.shape[1] == 1
+        return single and right.regular is not None and right.regular[0] >= FIRST_INPUT
 
     def vectors(self) -> list[Array] | None:
         """Both sides of a single dot as vectors, if the same for all rows and not gathered."""

@@ -22,6 +22,19 @@ def strided(
     )
 
 
+def feed(W: np.ndarray, x: np.ndarray, turned: np.ndarray, out: np.ndarray) -> None:
+    """out = W @ x, where x.T are rows of input; or as turned = x.T @ W.T.
+
+    OpenBLAS wants the larger matrix of 32-bit floats on the left if both lie row by row: 16 x 784
+    by 256 rows take 107 us instead of 200. With 64 bits there is no such difference.
+    """
+    if out.itemsize == 4 and len(turned) > len(out) and x.strides[0] < x.strides[1]:
+        np.matmul(x.T, W.T, turned)
+        np.copyto(out, turned.T)
+    else:
+        np.matmul(W, x, out)
+
+
 def layer(
     dy: np.ndarray,
     inputs: np.ndarray,

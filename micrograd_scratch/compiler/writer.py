@@ -47,7 +47,7 @@ _COMPARISONS = {less, less_equal, greater, greater_equal, equal, not_equal}
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
 _RESERVED |= {"layer", "parameters", "inputs", "gradients", "buffers", "forward", "backward"}
-_RESERVED |= {"tu", "tv", "bu", "bv"}
+_RESERVED |= {"tu", "tv", "bu", "bv", "feed"}
 
 
 class View(NamedTuple):
