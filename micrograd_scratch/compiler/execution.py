@@ -96,9 +96,9 @@ class Buffers:
             self._forward(*self.parameters, *self.inputs)
             self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
             number = self.cell(self.compiled.output)
-            if np.ndim(number) == 0:
+            if number.ndim == 0:
                 return float(number) * self.rows
-            return number.item() if self.rows == 1 else float(number.sum())
+            return number.item() if self.rows == 1 else float(np.add.reduce(number))
 
     def cell(self, address: int) -> Any:
         """The number at an address, or (rows,) of them."""

@@ -49,6 +49,7 @@ class Program:
     ) -> None:
         self.graph, self.parameters, self.inputs = graph, list(parameters), list(inputs)
         self.single, self.dtype = single, np.dtype(dtype)
+        self._cells = [math.prod(shape) for _, shape in self.inputs]
         self._lock = threading.Lock()
         self._codes: dict[bool, Arrays] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
@@ -116,26 +117,20 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         by_inputs = wrt == "inputs"
-        self._look_for_anomalies(theta, arrays, True)
+        if engine._observe is not None:
+            self._look_for_anomalies(theta, arrays, True)
         g = self._gradient(out)
         if out is not None and np.may_share_memory(out, theta):
             theta = theta.copy()  # backward reads it while it writes the gradient
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
-        if self._as_scalars(rows):
+        run = self._mine.__dict__.get("states", {}).get((by_inputs, rows))
+        if run is not None:  # as in an earlier call: 1.5 us less, 10 where caches are cold
+            value = run.value_and_grad(theta, arrays, g, gx, 1.0 / rows) / rows
+        elif self._as_scalars(rows):
             value = self._by_lines(theta, arrays, rows, g, gx)
             return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
-        pieces = self._pieces(rows)
-        total, gradient = 0.0, g
-        for number, (start, stop) in enumerate(pieces):
-            run = self._state(by_inputs, stop - start)
-            whole = stop - start == rows
-            part = arrays if whole else [x[start:stop] for x in arrays]
-            gx_part = gx if whole else [x[start:stop] for x in gx]
-            into = gradient if number == 0 else np.empty_like(g)
-            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
-            if number:
-                gradient += into
-        value = total / rows
+        else:
+            value = self._by_pieces(theta, arrays, rows, g, gx)
         if self._doubtful(by_inputs) and not (
             math.isfinite(value) and all(is_finite(x) for x in (gx if by_inputs else (g,)))
         ):
@@ -319,8 +314,10 @@ class Program:
                 f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}"
             )
         arrays, rows, first = [], None, ""
-        for x, (name, shape) in zip(inputs, self.inputs, strict=True):
-            array = self._real(name, x)
+        for x, (name, shape), cells in zip(inputs, self.inputs, self._cells, strict=True):
+            array = x
+            if type(x) is not np.ndarray or x.dtype is not self.dtype:
+                array = self._real(name, x)
             own = array.ndim != len(shape)
             if array.shape[own:] != shape:
                 wanted = ", ".join(["rows", *map(str, shape)]) + ("," if not shape else "")
@@ -332,7 +329,7 @@ class Program:
             if own:
                 rows, first = len(array), name
             if array.ndim != 2 or not own:
-                array = array.reshape(len(array) if own else 1, math.prod(shape))
+                array = array.reshape(len(array) if own else 1, cells)
             arrays.append((array, own))
         if rows == 0:
             raise ValueError("there are no rows: a mean over nothing is undefined")
@@ -391,6 +388,20 @@ class Program:
             g[:] = sums
         for summed in gx or [g]:
             summed /= rows
+        return total / rows
+
+    def _by_pieces(
+        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
+    ) -> float:
+        """The mean and its gradient by arrays, so many rows at a time as there are buffers for."""
+        total = 0.0
+        for start, stop in self._pieces(rows):
+            run = self._state(bool(gx), stop - start)
+            part, gx_part = ([x[start:stop] for x in every] for every in (arrays, gx))
+            into = g if start == 0 else np.empty_like(g)
+            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
+            if start:
+                g += into
         return total / rows
 
     def _compiled(self, wrt_inputs: bool) -> Arrays:
