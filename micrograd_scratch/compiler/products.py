@@ -92,13 +92,14 @@ class Product(_Dots):
             factors, target = [left, self.merged(1, right)], self.flat(step.out)
             product = "dot" if self.is_thin(1, target) else "matmul"
             if product == "matmul" and self.is_fed():
-                product, rows = "feed", step.out.shape[0]
-                turned = Array(writer, (rows,), True, name="turned")
+                rows = step.out.shape[0]
                 # longer rows, for powers of two share lines of the cache: 10 us to copy, not 21
                 text = f"empty((rows, {rows + 16}), dtype)[:, :{rows}]"
-                factors.append(writer.bind(turned, text))
-            reads = ", ".join(f"{{{i}}}" for i in range(len(factors)))
-            writer.emit(f"{product}({reads}, {{out}})", factors, target)
+                turned = writer.bind(Array(writer, (rows,), True, name="turned"), text)
+                line = "feed({0}, {1}, {2}, {out})  # {0} @ {1}"
+                writer.emit(line, [*factors, turned], target)
+            else:
+                writer.emit(f"{product}({{0}}, {{1}}, {{out}})", factors, target)
         if len(self.operands) == 3:
             bias = self.operands[2]
             if out.by_row and isinstance(bias, Array) and not bias.by_row:

@@ -47,8 +47,6 @@ def source_of(code: Code) -> str:
         ]
     if needs_layer:
         out += ["    # layer(dy, x, ones, row, dW, db, ...): dW = dy @ x and db = dy @ ones"]
-    if "feed" in used:
-        out += ["    # feed(W, x, turned, h): h = W @ x"]
     out += [f"    {array.name} = {text}" for array, text in code.bindings.get("buffers", [])]
     out += [f"    {name} = {text}" for name, text in temporaries]
     out += [f"    {line.text()}" for line in forward + backward if line.is_view]
