@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
-_RUNTIME = ("strided", "take_values", "locate", "put_values", "feed", "layer")
+_RUNTIME = ("strided", "take_values", "locate", "put_values", "turned_matmul", "layer")
 
 
 class Arrays:

@@ -90,16 +90,13 @@ class Product(_Dots):
             writer.emit("einsum('...rkt,...kct->...rct', {0}, {1}, out={out})", [left, right], out)
         else:
             factors, target = [left, self.merged(1, right)], self.flat(step.out)
-            product = "dot" if self.is_thin(1, target) else "matmul"
-            if product == "matmul" and self.is_fed():
-                rows = step.out.shape[0]
-                # longer rows, for powers of two share lines of the cache: 10 us to copy, not 21
-                text = f"empty((rows, {rows + 16}), dtype)[:, :{rows}]"
-                turned = writer.bind(Array(writer, (rows,), True, name="turned"), text)
-                line = "feed({0}, {1}, {2}, {out})  # {0} @ {1}"
-                writer.emit(line, [*factors, turned], target)
+            if self.is_thin(1, target):
+                line = "dot({0}, {1}, {out})"
+            elif self.is_fed():
+                line = "feed({0}, {1}, {out})  # {0} @ {1}"
             else:
-                writer.emit(f"{product}({{0}}, {{1}}, {{out}})", factors, target)
+                line = "matmul({0}, {1}, {out})"
+            writer.emit(line, factors, target)
         if len(self.operands) == 3:
             bias = self.operands[2]
             if out.by_row and isinstance(bias, Array) and not bias.by_row:
