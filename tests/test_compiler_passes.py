@@ -20,7 +20,7 @@ from recorded_models import MODELS, matrix, vector
 import micrograd_scratch as mg
 from micrograd_scratch import Value, compiler, dot, exp, maximum, relu, sigmoid, sin, tanh, total
 from micrograd_scratch.compiler import interpret
-from micrograd_scratch.compiler.arrivals import Arrivals, by_count
+from micrograd_scratch.compiler.arrivals import Arrivals, in_slabs
 from micrograd_scratch.compiler.factor import (
     FIRST_INPUT,
     FREE,
@@ -503,11 +503,25 @@ def test_a_block_fetches_all_that_was_sent_to_it_and_nothing_else():
     arrivals.send(ROWS, np.array([12]), FREE, np.array([7]))
     cells, at = arrivals.fetch(ROWS, 10, ROWS)
     assert cells.tolist() == [12, 12, 13, 19] and at.tolist() == [101, 104, 102, 105]
-    assert [pair[0].tolist() for pair in by_count(cells, at)] == [[13, 19], [12]]
-    assert [pair[1].tolist() for pair in by_count(cells, at)] == [[[102, 105]], [[101], [104]]]
+    found, slabs = in_slabs(cells, at, nothing=99)
+    assert found.tolist() == [12, 13, 19]  # those with most terms first
+    assert [slab.tolist() for slab in slabs] == [[[101, 102, 105]], [[104]]]
     assert not len(arrivals.fetch(ROWS, 10, ROWS)[0])  # once is enough
     assert arrivals.fetch(ROWS, 15, FREE)[1].tolist() == [7]
     assert arrivals.fetch(ROWS, 0, ROWS)[0].tolist() == [3]
+
+
+def test_slabs_are_as_many_terms_as_a_power_of_two():
+    counts = {7: 1, 8: 6, 9: 3}  # cell -> terms
+    cells = np.repeat(list(counts), list(counts.values()))
+    found, slabs = in_slabs(cells, np.arange(10), nothing=99)
+    assert found.tolist() == [8, 9, 7]
+    assert [slab.tolist() for slab in slabs] == [
+        [[1, 7, 0]],
+        [[2, 8]],
+        [[3, 9], [4, 99]],
+        [[5], [6], [99], [99]],
+    ]
 
 
 def test_members_of_an_irregular_group_that_are_used_equally_often_lie_side_by_side():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..operations import Operation
-from .arrivals import Arrivals, by_count, in_slabs
+from .arrivals import Arrivals, in_slabs
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, ranked, unique
@@ -202,15 +202,15 @@ class Adjoints:
 
     def collect(self, space: int, cell: int) -> None:
         """Add up what was sent to the block of a cell."""
-        writer, pairs = self.writer, self.arrivals.fetch(space, cell, ROWS)
-        if by_row(space) and len(pairs[0]):
-            self.pile(space, *pairs)
-        else:
-            for cells, at in by_count(*pairs):  # what all rows share gets the sum over rows
-                terms = writer.temporary(at.shape, True)
-                self.fetch(ROWS, at, terms)
+        writer = self.writer
+        cells, at = self.arrivals.fetch(space, cell, ROWS)
+        if len(cells):
+            cells, pile = self.pile(cells, at)
+            if by_row(space):
+                self.deliver(space, cells, pile)
+            else:  # what all rows share gets the sum over rows
                 sums, _, lie = self.spare(cells.shape, False)
-                writer.emit("add.reduce({0}, (0, -1), None, {out})", [terms], sums)
+                writer.emit("add.reduce({0}, -1, None, {out})", [pile], sums)
                 self.arrivals.send(space, cells, FREE, lie)
         cells, at = self.arrivals.fetch(space, cell, FREE)
         if len(cells):
@@ -224,8 +224,11 @@ class Adjoints:
                 terms = writer.emit(line, [terms], sums)
             self.deliver(space, found, terms)
 
-    def pile(self, space: int, cells: np.ndarray, at: np.ndarray) -> None:
-        """Add up the terms of cells by row: slab on slab, in memory that stays in the cache."""
+    def pile(self, cells: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, Array]:
+        """The different ones of these cells, and the sums of their terms by row.
+
+        They are added up slab on slab, in memory that stays in the cache.
+        """
         writer = self.writer
         if self.zero is None:
             self.zero = int(self.spare((1,), True)[2][0])
@@ -241,7 +244,7 @@ class Adjoints:
                 terms = writer.emit("{out} = {0}[0]", [terms], Array(writer, (count,), True))
             top = writer.emit(f"{{out}} = {{0}}[:{count}]", [pile], Array(writer, (count,), True))
             writer.emit("add({0}, {1}, {out})", [top, terms], top)
-        self.deliver(space, found, pile)
+        return found, pile
 
     def deliver(self, space: int, cells: np.ndarray, terms: Array) -> None:
         """Add one term each to different cells."""

@@ -8,11 +8,9 @@ rows). This file only keeps the books; the lines are in adjoints.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from .factor import ranked, unique
+from .factor import ranked
 
 
 class Arrivals:
@@ -44,16 +42,6 @@ class Arrivals:
         cells, at = map(np.concatenate, zip(*pairs, strict=True))
         order = np.argsort(cells, kind="stable")
         return cells[order], at[order]
-
-
-def by_count(cells: np.ndarray, at: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs in ascending order of cells, split by how many terms a cell has: (c,) and (m, c)."""
-    if not len(cells):
-        return
-    found, starts, _, counts = ranked(cells)
-    for count in unique(counts).tolist():
-        chosen = counts == count
-        yield found[chosen], at[starts[chosen] + np.arange(count)[:, None]]
 
 
 def in_slabs(
