@@ -45,7 +45,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Constant, Value, topological_order
+from ..engine import LEAF, Constant, Value, topological_order
 from .program import Program
 from .record import record
 from .trace import TracedProgram, TraceError
@@ -103,13 +103,15 @@ def compile(
             raise ValueError("a Value occurs twice among the parameters: pass it once")
         if not fed.isdisjoint(parameters):
             raise ValueError("a Value is both an input and a parameter: choose one")
-    else:
+    nodes = topological_order(*results)
+    if parameters is None:
         parameters = [
             leaf
-            for leaf in topological_order(*results)
-            if not leaf.parents and type(leaf) is not Constant and leaf not in fed
+            for leaf in nodes
+            if leaf.row is LEAF and type(leaf) is not Constant and leaf not in fed
         ]
-    return Program(record(results, leaves, parameters), parameters, described, single, dtype)
+    graph = record(results, leaves, parameters, nodes)
+    return Program(graph, parameters, described, single, dtype)
 
 
 def _listed(name: str, given: Any) -> list[Any]:

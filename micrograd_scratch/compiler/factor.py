@@ -46,20 +46,28 @@ def factor(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> list[Produ
         again = factor(left[rest], right[rest], nodes[rest])
         return factor(left[first], right[first], nodes[first]) + again
     label = _connected(i, j, len(lefts), len(rights))
-    order = np.argsort(label, kind="stable")
-    pieces = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     stacks: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+
+    def one_by_one(some: np.ndarray) -> None:
+        found = left[some, None], right[some, None], nodes[some, None, None]
+        stacks.setdefault((1, 1), []).append(found)
+
+    alone = np.bincount(label)[label] == 1
+    if alone.any():
+        one_by_one(np.flatnonzero(alone))
+    rest = np.flatnonzero(~alone)
+    order = rest[np.argsort(label[rest], kind="stable")]
+    pieces = np.split(order, np.flatnonzero(np.diff(label[order])) + 1) if len(rest) else []
     for piece in pieces:
         (rows, _, r, _), (columns, _, c, _) = ranked(i[piece]), ranked(j[piece])
-        if len(rows) * len(columns) <= 2 * len(piece):
-            grid = np.full((len(rows), len(columns)), -1)
-            grid[r, c] = nodes[piece]
-            found = [(lefts[rows], rights[columns], grid)]
-        else:
-            found = [(left[[m]], right[[m]], nodes[[m], None]) for m in piece]
-        for product in found:
-            stacks.setdefault(product[2].shape, []).append(product)
-    return [Product(*map(np.stack, zip(*stack, strict=True))) for stack in stacks.values()]
+        if len(rows) * len(columns) > 2 * len(piece):
+            one_by_one(piece)
+            continue
+        grid = np.full((len(rows), len(columns)), -1)
+        grid[r, c] = nodes[piece]
+        found = lefts[None, rows], rights[None, columns], grid[None]
+        stacks.setdefault(grid.shape, []).append(found)
+    return [Product(*map(np.concatenate, zip(*found, strict=True))) for found in stacks.values()]
 
 
 def distinct(tuples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -61,8 +61,16 @@ class Graph:
         return int((self.kind == COMPUTED).sum())
 
 
-def record(outputs: Sequence[Value], inputs: Sequence[Value], parameters: Sequence[Value]) -> Graph:
-    """The graph behind the outputs. A leaf that is neither input nor parameter is a constant."""
+def record(
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    parameters: Sequence[Value],
+    nodes: Sequence[Value] | None = None,
+) -> Graph:
+    """The graph behind the outputs. A leaf that is neither input nor parameter is a constant.
+
+    nodes  all of them, every node after its operands, if they are known already
+    """
     for name, leaves in (("input", inputs), ("parameter", parameters)):
         for position, leaf in enumerate(leaves):
             if leaf.parents:
@@ -70,7 +78,7 @@ def record(outputs: Sequence[Value], inputs: Sequence[Value], parameters: Sequen
                     f"{name} {position} is the result of {leaf.op!r}, not a leaf: pass the leaves "
                     "it was computed from"
                 )
-    nodes = topological_order(*outputs)
+    nodes = topological_order(*outputs) if nodes is None else nodes
     number = _Numbers(nodes)
     rows: dict[Operation, int] = {LEAF: 0}
     op = [rows.setdefault(node.row, len(rows)) for node in nodes]
