@@ -497,3 +497,18 @@ def test_two_threads_call_one_program():
     assert len(answers) == 4
     for answer in answers:
         np.testing.assert_array_equal(answer, expected)
+
+
+def test_another_object_under_a_name_that_the_function_reads_is_noticed():
+    weight = mg.Value(2.0)
+    program = mg.compile(lambda x: x * weight)
+    assert program(np.ones(2)).tolist() == [2.0, 2.0] and program.parameters == [weight]
+    weight = mg.Value(5.0)
+    assert program(np.ones(2)).tolist() == [5.0, 5.0]
+    assert len(program.parameters) == 1 and program.parameters[0] is weight
+    fixed = mg.compile(lambda x: x * weight, parameters=[weight])
+    assert fixed(np.ones(1)).tolist() == [5.0]
+    before, weight = weight, mg.Value(7.0)
+    assert fixed(np.ones(1)).tolist() == [7.0]
+    assert fixed.value_and_grad(np.ones(1), parameters=[3.0]) == (7.0, [0.0])
+    assert fixed.parameters[0] is before

@@ -5,9 +5,10 @@ Value (`if x > 0`, `sorted`, `max`) is noted as a guard: the graph holds for row
 out the same, and other rows get a graph of their own. Reading a number out (`.data`, `.item()`, an
 f-string) or writing one in is an error that names the line, since it would happen once and never
 again. A second run with every leaf nudged finds what neither catches, such as random numbers: those
-must come in as inputs. Plain numbers that f reads from a closure or a global by name are compared
-at every call, and f is traced anew when one has changed; it leaves out what changes elsewhere in
-Python's state without being a Value: attributes, lists, files, the clock.
+must come in as inputs. What f reads from a closure or a global by name is compared at every call -
+plain numbers by value, objects by identity - and f is traced anew when one has changed; it leaves
+out what changes elsewhere in Python's state without being a Value: attributes, lists, files, the
+clock.
 """
 
 from __future__ import annotations
@@ -311,7 +312,7 @@ class TracedProgram:
     def _forget_paths(self) -> None:
         self._paths: dict[Any, list[_Path]] = {}
         self._constants: dict[Value, float] = {}  # leaves from before that are no parameters
-        self._names_read = _numbers_read(self.function)
+        self._read = _around(self.function)
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -453,9 +454,10 @@ class TracedProgram:
         self, arrays: list[np.ndarray], rows: int, theta: Any
     ) -> list[tuple[_Path, np.ndarray]]:
         """Every row with the path that it takes; paths not seen before are traced."""
-        if _numbers_read(self.function) != self._names_read or any(
-            leaf.data != number for leaf, number in self._constants.items()
-        ):
+        changed = _changes(self._read, _around(self.function))
+        if any(type(x) not in _PLAIN for x in changed) and not self._fixed:
+            self._parameters = None  # another model, say
+        if changed or any(leaf.data != number for leaf, number in self._constants.items()):
             self._forget_paths()
         paths = self._paths.setdefault(tuple(x.shape[1:] for x in arrays), [])
         left, found = np.arange(rows), []
@@ -524,7 +526,7 @@ class TracedProgram:
         self._parameters = parameters
         fed = set(parameters)
         self._constants |= {p: p.data for p in trace.outside() if p not in fed}
-        self._names_read = _numbers_read(self.function)
+        self._read = _around(self.function)
         path = _Path(trace, parameters, self.dtype)
         paths.append(path)
         return path
@@ -603,9 +605,18 @@ def _around(function: Callable[..., Any]) -> list[Any]:
     return held + [there[name] for name in names if name in there]
 
 
-def _numbers_read(function: Callable[..., Any]) -> list[Any]:
-    """The plain numbers and strings that a function finds by name."""
-    return [x for x in _around(function) if type(x) in (bool, int, float, str)]
+_PLAIN = (bool, int, float, str)
+
+
+def _changes(before: list[Any], now: list[Any]) -> list[Any]:
+    """What a function found by name that is another number, or another object, by now."""
+    if len(before) != len(now):
+        return before + now
+    return [
+        x
+        for x, y in zip(before, now, strict=True)
+        if x is not y and (type(x) not in _PLAIN or type(x) is not type(y) or x != y)
+    ]
 
 
 def _randomness(function: Callable[..., Any]) -> bytes:
