@@ -118,7 +118,7 @@ def dependence(graph: Graph, wrt: int) -> tuple[list[bool], list[int]]:
             xs = [float(graph.data[p]) if constant[p] else Symbol("") for p in parents]
             try:
                 exists = _existing(row.partials(Symbol(""), *xs))
-            except TypeError:
+            except (TypeError, ArithmeticError):
                 pass
         for p, way in zip(parents, exists, strict=True):
             reached[p] = max(reached[p], min(ours, way))

@@ -51,6 +51,7 @@ from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 LINES = 200  # nodes in a function
 TERMS = 50  # of a sum, in one line
 SIZE = 12  # operations in one expression
+MOST = 50  # ... where rules make it: CPython's compiler recurses over them
 UNPACKED = 64  # parameters, or inputs, that are all variables
 # How tightly an operator binds; a name or a call is 3, a conditional expression -1.
 _LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
@@ -364,10 +365,14 @@ class _Writer:
         """An operation inside a rule: a call that it uses repeatedly goes to a variable."""
         if row is where and not isinstance(xs[0], Number):
             return xs[1] if xs[0] else xs[2]
+        if row in (total_of, dot_of) and len(xs) > TERMS:
+            self.temporaries += 1
+            self.long_sum(f"t{self.temporaries}", f"t{self.temporaries}", _terms(row, xs))
+            return Number(self, f"t{self.temporaries}")
         number = self.call(row, xs)
-        if row in _LEVELS or row in (where, negative):
+        if number.size <= MOST and (row in _LEVELS or row in (where, negative)):
             return number
-        if number.text not in self.known and self.rule.once:
+        if number.size <= MOST and number.text not in self.known and self.rule.once:
             return number
         if number.text not in self.known:
             self.temporaries += 1
@@ -408,10 +413,13 @@ class _Writer:
                 if not (self.reached[node] and self.wanted[node]):
                     continue
                 parents = self.operands[self.first_operand[i] : self.first_operand[i + 1]]
-                rule = rule_of(self.rows[i], len(parents))
+                rule, numbers = rule_of(self.rows[i], len(parents)), [node, *parents]
+                seen: frozenset[int] | None = None
                 for parent, read in zip(parents, rule.reads, strict=True):
                     if self.wanted[parent] or stop > first + length:  # or may be in other turns
-                        needed.update([node, *parents][position] for position in read)
+                        if read is not seen:  # that of all partials together is one object
+                            needed.update(map(numbers.__getitem__, read))
+                            seen = read
         return {self.rank[node] for node in needed}
 
     def forward(self, part: list[Stretch], saving: bool) -> list[str]:
@@ -596,6 +604,10 @@ class _Writer:
         """The partials as numbers and text, from (y, *xs)."""
         try:
             return row.partials(*numbers)
+        except ArithmeticError:  # a constant that Python cannot divide by: found at run time
+            return row.partials(
+                *(x if isinstance(x, Number) else Number(self, text(x, 3)) for x in numbers)
+            )
         except TypeError:  # a rule that branches on numbers: called as it is
             name, found = self.function(row, "slopes"), []
             for position in range(len(numbers) - 1):

@@ -25,7 +25,7 @@ from ..operations import (
 )
 from . import runtime
 from .adjoints import Adjoints
-from .cells import buffer_of, by_row, places
+from .cells import buffer_of, by_row, places, shows_once
 from .factor import FIRST_INPUT, FREE, LITERAL, SHIFT, THETA
 from .layout import Operand, Step
 from .reach import Reach
@@ -42,8 +42,10 @@ class Form:
     arrived        where the adjoint of the answer is, once backward has come here
     adjoint        the view of it
     reached        where the answer is reached, if that is not certain (reach.py)
+    some           where an adjoint has arrived at all, if not everywhere: elsewhere it is 0.0
     """
 
+    selects = False  # whether what no adjoint has arrived at passes none on, not even 0.0 * inf
     full = True  # whether the operands are needed with every axis in full
     expands = True  # whether operands without rows get an axis for rows beside those that have them
 
@@ -52,6 +54,7 @@ class Form:
         self.arrived: Operand
         self.adjoint: Array
         self.reached: Array | None = None
+        self.some: np.ndarray | None = None
         writer.lines, writer.known = [], {}
         writer.name_block(step)
         self.out = writer.view(step.out)
@@ -83,10 +86,13 @@ class Form:
         if arrived.any():
             if not arrived.all():
                 adjoints.fill(out.addresses)
+                self.some = arrived
             self.reached = self.reach.of(out, arrived)
             self.arrived = adjoints.source(self.step)
             self.adjoint = writer.view(self.arrived, gradient=True)
             adjoints.equal = {self.adjoint: self.arrived.addresses}
+            if not self.selects and (~arrived & (self.step.nodes >= 0)).any():
+                self.reach.doubtful = True
             self.backward()
             self.pass_reach()
         return writer.lines
@@ -157,6 +163,7 @@ class Form:
 class Map(Form):
     """Elementwise: the row's own value and partials, on arrays."""
 
+    selects = True
     full = False
 
     def forward(self) -> None:
@@ -169,6 +176,10 @@ class Map(Form):
         slopes: Sequence[Any]
         try:
             slopes = step.row.partials(self.out, *self.operands)
+        except ArithmeticError:  # a constant that Python cannot divide by: NumPy can
+            number = self.writer.number
+            arrays = [x if isinstance(x, Array) else number(x) for x in self.operands]
+            slopes = step.row.partials(self.out, *arrays)
         except TypeError:  # a rule that branches on numbers: element by element
             slopes = self.slopes_by_element(step.row, [self.out, *self.operands])
         for operand, slope in zip(step.operands, slopes, strict=True):
@@ -182,10 +193,21 @@ class Map(Form):
                 term = self.adjoint if slope == 1.0 else apply(negative, (self.adjoint,))
             else:
                 term = apply(multiply, (self.adjoint, slope))
-            if reached is not None and type(slope) is not float or reached is not self.reached:
-                term = apply(where, (reached, term, 0.0))
+            chosen, varies = reached, type(slope) is not float
+            if self.some is not None and self.reached is None and varies:
+                some = self.truths(self.some)
+                chosen = some if chosen is None else apply(multiply, (some, chosen))
+            if chosen is not None and (varies or chosen is not self.reached):
+                term = apply(where, (chosen, term, 0.0))
             self.adjoints.add(operand, term)
             self.reach.pass_to(operand, reached)
+
+    def truths(self, where_true: np.ndarray) -> Array:
+        """Truths that are known beforehand, as an array."""
+        expand = self.out.by_row
+        numbers = where_true[..., None] if expand else where_true
+        name = self.writer.constant(numbers, "reached")
+        return Array(self.writer, where_true.shape, False, True, name, expanded=expand)
 
     def slopes_by_element(self, row: Operation, xs: list[Any]) -> list[Any]:
         """The partials of a rule that only takes floats, about a microsecond each."""
@@ -269,12 +291,14 @@ class Take(Form):
         return name.replace("{", "{{").replace("}", "}}")  # the lines are templates
 
     def locate(self) -> tuple[Array, Array] | None:
-        """If each list is a view and read once: where the lists start in their buffer, and where
+        """If the lists are views that share nothing: where they start in their buffer, and where
         the values taken are.
         """
-        regular, (lists, indices, columns) = self.step.operands[1].regular, self.step.nodes.shape
-        with_rows, writer = self.out.by_row, self.writer
+        values, (lists, indices, columns) = self.step.operands[1], self.step.nodes.shape
+        with_rows, writer, regular = self.out.by_row, self.writer, values.regular
         if indices > 1 or regular is None or regular[0] != self.step.out.view[0]:
+            return None
+        if not shows_once(values):  # adjoints that meet in a cell would have to be added up
             return None
         buffer, tail = buffer_of(regular[0]), ", rows" * with_rows
         shape, strides = (lists, indices, columns), (regular[2][0], 0, regular[2][1])

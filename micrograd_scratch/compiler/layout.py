@@ -8,7 +8,7 @@ is gathered. A group of dots is split into matrix products (factor.py).
 
 A step may compute more cells than the graph has nodes: a grid at least half full is filled up
 ("dead" cells), and tuples of unequal length are padded with a cell that holds 0. `Layout.padded`
-says so, because 0 * inf is then a number that the scalar graph never met.
+says so where it matters, because 0 * inf is then a number that the scalar graph never met.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ class _Layouter:
         self.by_row = depends_on_inputs(graph)
         self.uses = graph.uses()
         self.cell = np.full(len(graph), HOLE)
+        self.bias = np.full(len(graph), HOLE)  # of a dot, while it is laid out
         nodes = graph.kind == PARAMETER
         self.cell[nodes] = (THETA << SHIFT) + graph.slot[nodes]
         nodes = graph.kind == INPUT
@@ -200,7 +201,6 @@ class _Layouter:
         space = self.buffer(nodes[live])
         offset, size = self.layout.sizes[space], nodes.size
         self.layout.sizes[space] += size
-        self.layout.padded |= not bool(live.all())
         self.blocks[space].append((offset, nodes.shape))
         cells = ((space << SHIFT) + offset + np.arange(size)).reshape(nodes.shape)
         self.cell[nodes[live]] = cells[live]
@@ -223,12 +223,12 @@ class _Layouter:
         live = cells[cells != HOLE]
         if np.all(live >> SHIFT == LITERAL):
             filled = np.where(cells == HOLE, live[0], cells)
-            numbers = self.graph.data[filled - (LITERAL << SHIFT)]
-            for axis in range(numbers.ndim):
-                first = numbers.take([0], axis=axis)
-                if numbers.shape[axis] > 1 and np.all(numbers == first):
-                    numbers = first
-            return Operand(cells.shape, literal=numbers)
+            bits = self.graph.data.view(np.int64)[filled - (LITERAL << SHIFT)]  # 0.0 is not -0.0
+            for axis in range(bits.ndim):
+                first = bits.take([0], axis=axis)
+                if bits.shape[axis] > 1 and np.all(bits == first):
+                    bits = first
+            return Operand(cells.shape, literal=bits.view(np.float64))
         regular = regular_form(cells, self.layout.sizes)
         dead = None
         if regular is None:
@@ -386,15 +386,15 @@ class _Layouter:
             columns = [left, right] if bias is None else [left, right, bias[:, None]]
             self.map(multiply if bias is None else MULTIPLY_ADD, nodes, np.hstack(columns))
             return
-        if bias is not None and _by_row(bias) and not (_by_row(left) or _by_row(right)):
-            # nothing but the bias differs from row to row: no matrices of rows to multiply
-            operands = [self.matrix(left), self.matrix(right), self.operand(bias)]
-            self.add("inner", dot_of, operands, nodes)
-            return
-        of_node = np.full(len(self.graph), HOLE)
         if bias is not None:
-            of_node[nodes] = bias
-        for found in factor(left, right, nodes):
+            self.bias[nodes] = bias
+        if bias is not None and _by_row(bias):  # if nothing else differs from row to row, there
+            alone = ~(_each_by_row(left) | _each_by_row(right))  # are no matrices of rows
+            if alone.any():
+                both, biases = [left[alone], right[alone]], self.operand(bias[alone])
+                self.add("inner", dot_of, [*map(self.matrix, both), biases], nodes[alone])
+            left, right, nodes = left[~alone], right[~alone], nodes[~alone]
+        for found in factor(left, right, nodes) if len(nodes) else ():
             a, b, grid = found.left, found.right, found.nodes
             if _by_row(a) and not _by_row(b):  # what all rows share stands left: W @ X
                 a, b, grid = b, a, grid.swapaxes(1, 2)
@@ -402,14 +402,14 @@ class _Layouter:
             if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
                 operands = [self.matrix(a[:, 0]), self.matrix(b[:, :, 0])]
                 if bias is not None:
-                    operands.append(self.operand(of_node[grid[:, 0, 0]]))
+                    operands.append(self.operand(self.bias[grid[:, 0, 0]]))
                 self.add("inner", dot_of, operands, grid[:, 0, 0])
                 continue
             if len(grid) == 1:
                 a, b, grid = a[0], b[0], grid[0]
             operands = [self.matrix(a), self.matrix(b)]
             if bias is not None:
-                operands.append(self.operand(np.where(grid >= 0, of_node[grid], HOLE)))
+                operands.append(self.operand(np.where(grid >= 0, self.bias[grid], HOLE)))
             self.add("product", dot_of, operands, grid)
 
     def add(
@@ -419,6 +419,8 @@ class _Layouter:
         operands: list[Operand],
         nodes: np.ndarray,
     ) -> None:
+        # dead cells of elementwise steps concern nobody: their adjoints are selected (forms.py)
+        self.layout.padded |= form != "map" and bool((nodes < 0).any())
         self.layout.steps.append(Step(form, row, operands, self.allocate(nodes), nodes))
 
 
@@ -431,8 +433,13 @@ def _of_theta(cells: np.ndarray) -> bool:
 
 
 def _by_row(cells: np.ndarray) -> bool:
+    return bool(np.any(_each_by_row(cells)))
+
+
+def _each_by_row(cells: np.ndarray) -> np.ndarray:
+    """Whether any in the last axis holds a number for every row."""
     spaces = cells >> SHIFT
-    return bool(np.any((spaces == ROWS) | (spaces >= FIRST_INPUT)))
+    return np.any((spaces == ROWS) | (spaces >= FIRST_INPUT), axis=-1)
 
 
 def grid_steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:

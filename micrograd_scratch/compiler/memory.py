@@ -79,10 +79,10 @@ def place_temporaries(
             if not isinstance(x, Array) or x.name:
                 continue
             axes = [*map(str, x.shape), *(["rows"] if x.by_row else ["1"] if x.expanded else [])]
-            shape = ", ".join(axes)
+            shape = f"({', '.join(axes)}{',' * (len(axes) == 1)})"
             if first[x] < len(forward) <= last[x]:
                 names[x] = x.name = f"t{len(names)}"
-                own.append((x.name, f"empty(({shape},), {'bool' if x.boolean else 'dtype'})"))
+                own.append((x.name, f"empty({shape}, {'bool' if x.boolean else 'dtype'})"))
                 continue
             memory, size = scratch[x.by_row][x.boolean], math.prod(x.shape)
             read = [r for r in ending.get(i, ()) if r in starts and _may_be_written(r, line)]

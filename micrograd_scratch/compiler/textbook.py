@@ -722,6 +722,8 @@ def _part(variable: Variable, cells: np.ndarray) -> tuple[str, Callable[[str], N
                 f".reshape({', '.join(map(str, [*shape, *[-1] * len(rows)])) or '()'})"
                 for shape in (cells.shape, own.shape)
             )
+            if own.size == 1 and not rows:
+                back = ""  # the term may be a number: of one cell, that is the same
         else:
             return None
 

@@ -159,6 +159,8 @@ class Writer:
         candidate = name if number == 1 else f"{name}_{number}"
         if candidate in _RESERVED or keyword.iskeyword(candidate) or candidate in self.globals:
             return self.unique(name)
+        if number > 1:  # somebody's label may be just that
+            return self.unique(candidate)
         return candidate
 
     def name_block(self, step: Step) -> None:
@@ -243,7 +245,7 @@ class Writer:
 
     def filled(self, number: float, shape: Sequence[int], by_row: bool, expanded: bool) -> Array:
         """An array that holds one number, bound once."""
-        key = ("filled", float(number), tuple(shape), by_row, expanded)
+        key = ("filled", repr(float(number)), tuple(shape), by_row, expanded)
         if key not in self.bound:
             tail = ["rows"] if by_row else ["1"] if expanded else []
             text = f"full(({', '.join([*map(str, shape), *tail])},), {float(number)!r}, dtype)"
@@ -350,9 +352,9 @@ class Writer:
                 return xs[0]
             if xs[1] == 2.0:
                 return self.apply(multiply, (xs[0], xs[0]))
-        if row is divide and not isinstance(xs[1], Array) and math.frexp(xs[1])[0] in (0.5, -0.5):
-            return self.apply(multiply, (xs[0], 1.0 / xs[1]))  # exact for a power of two
-        key = (row, *xs)
+        if row is divide and not isinstance(xs[1], Array) and _is_power_of_two(xs[1]):
+            return self.apply(multiply, (xs[0], 1.0 / xs[1]))  # exact
+        key = (row, *(x if isinstance(x, Array) else repr(x) for x in xs))  # 0.0 is not -0.0
         if key not in self.known:
             if callable(row.array):
                 self.known[key] = row.array(*xs)
@@ -393,3 +395,8 @@ class Writer:
         name = self.unique(f"{identifier(row.name)}_")  # NumPy does not have it: element by element
         self.globals[name] = row.on_arrays
         return self.emit(f"{{out}}[...] = {name}({reads})", xs, out)
+
+
+def _is_power_of_two(x: float) -> bool:
+    """Whether x is one whose reciprocal is a number of 32 bits, too."""
+    return math.frexp(x)[0] in (0.5, -0.5) and 2.0**-120 < abs(x) < 2.0**120

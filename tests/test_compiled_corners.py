@@ -1,0 +1,174 @@
+"""Corners of compiled programs: small graphs that look like common ones, and are not.
+
+Each is a few lines that could be taken for something simpler: lists that overlap, nodes that no
+derivative reaches beside others, a negative zero, names that are numbered already. All are
+compared with the Values themselves, as arrays and as lines of Python.
+"""
+
+import numpy as np
+import pytest
+from engines import carried_out_as
+
+import micrograd_scratch as mg
+from micrograd_scratch import (
+    Value,
+    atan2,
+    copysign,
+    detach,
+    dot,
+    exp,
+    floor,
+    maximum,
+    sign,
+    sin,
+    sqrt,
+    square,
+    step,
+    take,
+    tanh,
+    total,
+    where,
+)
+
+
+@pytest.fixture(params=["arrays", "lines"], autouse=True)
+def form(request):
+    with carried_out_as(request.param):
+        yield request.param
+
+
+def check(output, parameters, inputs=(), row=(), rows=3):
+    """A compiled value and gradient against the Values', at the same row several times."""
+    for p in parameters:
+        p.grad = 0.0
+    output.backward()
+    program = mg.compile(output, inputs=list(inputs), parameters=parameters)
+    fed = [np.repeat(np.asarray(x, float)[None], rows, axis=0) for x in row]
+    value, gradient = program.value_and_grad(*fed)
+    assert value == pytest.approx(output.data, rel=1e-12, nan_ok=True)
+    np.testing.assert_allclose(gradient, [p.grad for p in parameters], rtol=1e-12)
+    return program
+
+
+def leaves(*numbers):
+    return [Value(number) for number in numbers]
+
+
+# ---------------------------------------------------------------- what arrays share
+def test_values_taken_from_lists_that_overlap_share_their_gradients():
+    w, (x, i, j) = leaves(0.0, 0.1, 0.2, 0.3), leaves(0.5, 1.0, 0.0)
+    h = [tanh(a * x) for a in w]
+    y = 2 * take(h[0:3], i) + 3 * take(h[1:4], j)
+    check(y, w, [x, i, j], [0.5, 1.0, 0.0], rows=60)
+
+
+def test_a_dot_that_only_its_bias_makes_differ_by_row_stands_beside_others():
+    w, x = leaves(*(0.3 * k + 0.1 for k in range(8))), leaves(0.5, -0.7)
+    y = dot(w[:2], x, w[3]) + dot(w[2:4], x, w[0]) + dot(w[4:6], w[6:8], x[0])
+    check(y, w, [x], [[0.5, -0.7]], rows=40)
+
+
+def test_the_gradient_may_be_written_over_an_input():
+    w, x = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4)
+    y = square(dot(w, x)) + total([sin(a) * b for a, b in zip(w, x, strict=True)])
+    program = mg.compile(y, inputs=[x], parameters=w)
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    expected = program.value_and_grad(X)[1]
+    np.testing.assert_array_equal(program.value_and_grad(X, out=X[1])[1], expected)
+
+
+# ---------------------------------------------------------------- what is not reached
+@pytest.mark.parametrize(
+    "end",
+    [lambda x: step(x - 1), detach, floor, sign, round, lambda x: x > 1.0],
+    ids=["step", "detach", "floor", "sign", "round", "comparison"],
+)
+def test_an_infinite_slope_that_no_derivative_reaches_stays_out(end):
+    a = leaves(4.0, 0.0)
+    check(sqrt(a[0]) + end(sqrt(a[1])), a)
+    b, z = Value(2.0), Value(0.0)
+    check(b * sqrt(a[0]) + end(sqrt(b * z)), [b], [z], [0.0], rows=100)
+    program = mg.compile(sqrt(a[0]) + end(sqrt(a[1])), inputs=[a], parameters=[])
+    _, gradient = program.value_and_grad(np.tile([4.0, 0.0], (50, 1)), wrt="inputs")
+    np.testing.assert_allclose(gradient, np.tile([0.25, 0.0], (50, 1)) / 50, rtol=1e-12)
+
+
+def test_nor_does_that_of_a_dot_or_of_a_largest_value():
+    a, big = leaves(1.0, 2.0), leaves(1e308, 1e308)
+    check(dot(a, a) + sign(dot(big, big)), [*a, *big])
+    check(maximum([a[0], a[1]]) + sign(maximum([sqrt(a[0] - 1), sqrt(a[1] - 2)])), a)
+
+
+def test_members_that_only_fill_up_a_grid_may_be_outside_of_a_domain(form, monkeypatch):
+    """Their nan belongs to nobody: the gradient is finite, and not computed node by node."""
+    n = 30
+    w = leaves(*(-1.0 if k % 3 == 1 else 1.0 for k in range(n)))
+    h = [tanh(a) for a in w]
+    roots = total([sqrt(v) for k, v in enumerate(h) if k % 3 != 1])
+    if form == "arrays":
+        monkeypatch.delattr(mg.Program, "_interpreted")
+    check(roots + total([square(v) for v in h[1::3]]), w)
+    half = total([where(v > 0, sqrt(v), v) for k, v in enumerate(h) if k % 3 != 2])
+    check(half + total([square(v) for v in h[2::3]]), w)
+
+
+# ---------------------------------------------------------------- constants
+@pytest.mark.parametrize("rows", [1, 100])
+def test_zeros_of_both_signs_are_two_constants(rows):
+    x = Value(3.0)
+    check(2 * copysign(x, 0.0) + copysign(3 * x, -0.0), [], [x], [3.0], rows)
+    check(atan2(0.0 * x, 0.0) + 2 * atan2(0.0 * x, -0.0), [], [x], [3.0], rows)
+    program = mg.compile([x / 0.0, 2 * x / -0.0], inputs=[x])
+    np.testing.assert_array_equal(program(np.full(rows, 3.0)), [[np.inf, -np.inf]] * rows)
+
+
+def test_division_by_a_constant_zero_is_infinite():
+    a = Value(2.0)
+    assert mg.compile(Value(2.0) / 0.0)() == np.inf
+    program = mg.compile(tanh(a / 0.0), parameters=[a])
+    value, gradient = program.value_and_grad()
+    assert value == 1.0 and np.isnan(gradient[0])  # 0 * inf, as the chain rule has it
+    tanh(a / 0.0).backward()
+    assert np.isnan(a.grad)
+    assert program.jvp(tangent=[1.0])[0] == 1.0
+
+
+def test_division_by_the_smallest_number_is_no_product_with_an_infinite_one():
+    z = Value(1e-320)
+    assert mg.compile(z / 5e-324, inputs=[z])(np.full(300, 1e-320))[0] == 2024.0
+    assert mg.compile(z / 5e-324, inputs=[z])(np.zeros(300))[0] == 0.0
+
+
+# ---------------------------------------------------------------- names, sizes, what is passed
+def test_a_label_may_be_one_that_numbering_would_give():
+    w = [Value(0.1, label="w") for _ in range(4)]
+    q = [Value(0.3, label="w_2") for _ in range(3)]
+    x = leaves(1.0, 1.0, 1.0, 1.0)
+    y = dot(w, x) + total([tanh(a) for a in w[:2]]) + total([exp(a) for a in w[2:]])
+    program = check(y + total([sin(a) for a in q]), w + q, [x], [np.ones(4)])
+    assert str(program) and program.textbook is not None
+
+
+def test_the_largest_of_many_values_is_compiled_in_linear_time():
+    n = 3_000
+    xs = leaves(*(k / n for k in range(n)))
+    y = maximum(xs)
+    for _ in range(100):
+        y = sin(y) * 1.5
+    program = check(y, xs)
+    assert len(program.source) < 400 * n  # each of n partials does not repeat n terms
+
+
+def test_none_is_no_number():
+    a = Value(2.0)
+    with pytest.raises(TypeError, match="parameters holds None"):
+        mg.compile(a * a)(parameters=[None])
+    with pytest.raises(TypeError, match="input 0 holds None"):
+        mg.compile(a * a, inputs=[a])([1.0, None])
+
+
+@pytest.mark.parametrize("make", [lambda a: a * 3.0, lambda a: a % 3.0, lambda a: a])
+def test_a_textbook_of_a_single_number(make):
+    a = Value(2.0)
+    value, gradient = mg.compile(make(a), parameters=[a]).textbook(np.array([2.0]))
+    assert value == make(a).data and gradient.tolist() == [3.0 if make(a).data == 6.0 else 1.0]
