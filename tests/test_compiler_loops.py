@@ -180,11 +180,13 @@ def test_a_number_that_every_turn_leaves_for_later():
     assert_equal_to_eager(sum(costs))
 
 
-def test_no_loop_where_nothing_repeats():
+def test_no_loop_where_nothing_repeats(monkeypatch):
     rng, x, c = random.Random(1), Value(0.5), Value(0.9)
     for _ in range(400):
         x = rng.choice((sin, cos, lambda x: x * c, lambda x: x + c, lambda x: c - x))(x)
     assert not found(x)
+    assert "part_0" not in assert_equal_to_eager(x)
+    monkeypatch.setattr(emit_scalars, "SINGLE", 100)
     source = assert_equal_to_eager(x)
     assert "part_1" in source and "yield" in source
 
@@ -238,7 +240,7 @@ def test_recurrences_at_random(seed, monkeypatch):
     for module, name, choices in (
         (loops, "SAVED", (1, 8, 64)), (loops, "BODY", (1, 8)), (loops, "MOST", (6, 400)),
         (emit_scalars, "LINES", (3, 10, 40, 200)), (emit_scalars, "UNPACKED", (0, 2, 64)),
-        (emit_scalars, "SIZE", (0, 12)),
+        (emit_scalars, "SIZE", (0, 12)), (emit_scalars, "SINGLE", (0, 100, 2_000)),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, rng.choice(choices))
     output, inputs, parameters = recurrence(rng)

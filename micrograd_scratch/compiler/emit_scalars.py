@@ -2,9 +2,10 @@
 
 An array call costs half a microsecond before it computes anything, a line of Python about 30 ns.
 So a small expression, a long chain and an irregular graph run as lines on floats, with the chain
-rule written out: straight, or as a loop where the chain repeats (loops.py). CPython compiles long
-functions slowly, so each is kept to LINES nodes: a generator, whose local variables stay alive
-between its forward half and its backward half. What passes between functions lies in lists.
+rule written out: straight, or as a loop where the chain repeats (loops.py). Up to SINGLE nodes are
+one function. CPython compiles longer ones slowly, so of more nodes LINES at a time are a function
+of their own: a generator, whose local variables stay alive between its forward half and its
+backward half. What passes between functions lies in lists.
 
     v3 = p0 * v2       a number, of node 3; d3 is its adjoint, r3 whether it was reached
     w2 = v8            ... of node 2 as the turn before left it; in backward e2, q2
@@ -48,7 +49,8 @@ from .factor import unique
 from .loops import Stretch, stretches
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
-LINES = 200  # nodes in a function
+SINGLE = 2_000  # nodes in one function: 120 ns a node where parts take 190; 40 MB to compile
+LINES = 200  # nodes in each of several
 TERMS = 50  # of a sum, in one line
 SIZE = 12  # operations in one expression
 MOST = 50  # ... where rules make it: CPython's compiler recurses over them
@@ -109,6 +111,8 @@ def scalar_source(
 def far_operands(graph: Graph) -> int:
     """About how many operands are computed by another function than the one that reads them."""
     computed = graph.kind == COMPUTED
+    if computed.sum() <= SINGLE:
+        return 0
     rank = np.cumsum(computed)
     distance = np.repeat(rank, np.diff(graph.start)) - rank[graph.operands]
     return int(((distance > LINES) & computed[graph.operands]).sum())
@@ -143,7 +147,8 @@ class _Writer:
         self.rows = [graph.rows[op] for op in graph.op[nodes].tolist()]
         self.uses = graph.uses()[nodes].tolist()
 
-        self.parts = list(_parts(self.stretches, LINES))
+        written = sum(stretch.length for stretch in self.stretches)
+        self.parts = list(_parts(self.stretches, LINES if written > SINGLE else SINGLE))
         self.single = len(self.parts) <= 1
         self.saved: dict[Stretch, list[str]] = {}  # what backward reads of each turn
         self.find_homes()

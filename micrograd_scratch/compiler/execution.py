@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,25 +113,43 @@ class Buffers:
 
 
 class Lines:
-    """The functions of a program written as lines of Python."""
+    """The functions of a program written as lines of Python, each compiled when first called.
+
+    CPython takes 7 us a line, and who asks for gradients does not call `forward`.
+    """
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
         self.source, namespace = scalar_source(
             program.graph, len(program.parameters), len(names), wrt_inputs, names
         )
-        for function in self.source.split("\n\n"):  # all at once would take 10 kB a line
-            exec(compile(function, "<compiled program>", "exec"), namespace)
-        self.run, run_forward = namespace["run"], namespace["forward"]
+        self.namespace, self.graph = namespace, program.graph
+        *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")
 
-        def forward(p: list[float], x: list[float]) -> Any:
-            try:
-                return run_forward(p, x)
-            except (ArithmeticError, ValueError):
-                numbers = interpret.evaluate(program.graph, p, x)
-                return [numbers[node] for node in program.graph.outputs.tolist()]
+    def function(self, name: str, text: str) -> Any:
+        """One of the functions, and what it calls."""
+        while self.parts:  # one by one: all at once would take 10 kB a line
+            exec(compile(self.parts.pop(), "<compiled program>", "exec"), self.namespace)
+        exec(compile(text, "<compiled program>", "exec"), self.namespace)
+        return self.namespace[name]
 
-        self.forward = forward
+    @cached_property
+    def run(self) -> Any:
+        """run(p, x) -> output 0, and its gradient as a list. Raises where Python's floats do."""
+        return self.function("run", self.run_text)
+
+    @cached_property
+    def run_forward(self) -> Any:
+        """run_forward(p, x) -> the outputs. Raises where Python's floats do."""
+        return self.function("forward", self.forward_text)
+
+    def forward(self, p: list[float], x: list[float]) -> Any:
+        """The outputs."""
+        try:
+            return self.run_forward(p, x)
+        except (ArithmeticError, ValueError):
+            numbers = interpret.evaluate(self.graph, p, x)
+            return [numbers[node] for node in self.graph.outputs.tolist()]
 
 
 def quick_call(run: Any, size: int) -> Any:
