@@ -33,9 +33,12 @@ from micrograd_scratch.compiler.factor import (
     host,
 )
 from micrograd_scratch.compiler.fuse import fuse
-from micrograd_scratch.compiler.layout import RESERVED, lay_out
+from micrograd_scratch.compiler.layout import RESERVED, Layout, lay_out
+from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
+from micrograd_scratch.compiler.runtime import turned_matmul
 from micrograd_scratch.compiler.schedule import depends_on_inputs, schedule
+from micrograd_scratch.compiler.writer import Array, Instruction, Writer
 
 
 def recorded(output, inputs=(), parameters=None):
@@ -533,3 +536,50 @@ def test_members_of_an_irregular_group_that_are_used_equally_often_lie_side_by_s
     layout = lay_out(graph, schedule(graph), 0, [40])
     [step] = [step for step in layout.steps if step.row.name == "*"]
     assert graph.uses()[step.nodes].tolist() == [2, 2, 2, 1, 1, 1]
+
+
+# ---------------------------------------------------------------- memory, names, products
+def test_temporaries_lie_where_nobody_needs_the_memory():
+    writer = Writer(Layout(), {})
+    x = Array(writer, (4, 4), True, name="x")
+    a, b, c, d, e = (writer.temporary((4, 4), True) for _ in range(5))
+    ahead = [
+        Instruction("exp({0}, {out})", [x], a),
+        Instruction("multiply({0}, {0}, {out})", [a], b),  # over a, read for the last time
+        Instruction("matmul({0}, {1}, {out})", [b, x], c),  # not over b: not number by number
+        Instruction("copyto({out}, {0})", [c], x),  # nothing is lent any more
+        Instruction("exp({0}, {out})", [x], d),  # from the start again
+        Instruction("sin({0}, {out})", [x], e),  # backward reads it: memory of its own
+        Instruction("add({0}, {1}, {out})", [d, e], x),
+    ]
+    made = dict(place_temporaries(ahead, [Instruction("add({0}, {1}, {out})", [x, e], x)]))
+    assert a.name == b.name == d.name != c.name
+    assert made["tv"] == "empty((32, rows), dtype)" and made[e.name].startswith("empty(")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_name_stands_for_cells_of_more_than_one_step(name):
+    program = MODELS[name]().compile()
+    code = program._compiled(False).code
+    blocks = {}
+    for step in code.layout.steps:
+        space, offset, _ = step.out.view
+        blocks[space, offset] = offset + step.nodes.size
+    for array, _ in code.bindings.get("buffers", []):
+        if array.view is None or not re.match(r"d?[az]\d", array.name):
+            continue
+        space, offset, strides = array.view.regular
+        ways = [(n - 1) * s for n, s in zip(array.view.shape, strides, strict=True)]
+        low, high = offset + sum(w for w in ways if w < 0), offset + sum(w for w in ways if w > 0)
+        assert any(s == space and start <= low and high < stop
+                   for (s, start), stop in blocks.items()), array.name  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_product_the_other_way_round_is_the_same(rows):
+    rng = np.random.default_rng(0)
+    W, X = (rng.normal(size=(n, 5)).astype(np.float32) for n in (3, rows))
+    for x in (X.T, np.broadcast_to(X[:1], X.shape).T):
+        out = np.empty((3, rows), np.float32)
+        turned_matmul(W, x, out)
+        np.testing.assert_allclose(out, W @ x, rtol=1e-5, atol=1e-6)

@@ -27,7 +27,8 @@ class Adjoints:
     """What adjoints there are, and the lines that add them up.
 
     needed   cells whose adjoints somebody asks for, or that lead there
-    written  cells that an adjoint has been written to
+    comes    cells that an adjoint comes to; elsewhere there is at most a 0.0 beside others
+    written  cells that something has been written to
     equal    arrays that are the adjoint of the step at hand -> the cells that they show
     """
 
@@ -42,11 +43,31 @@ class Adjoints:
             depends = depends_on(step.row, len(step.operands))
             if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
                 self.needed.mark(step.out)
+        self.comes = self.where_adjoints_come()
         self.arrivals = Arrivals(_starts(self.layout))
         self.loans = Loans(self.layout)
         self.equal: dict[Array, np.ndarray] = {}
         self.kept: dict[Array, tuple[int, np.ndarray]] = {}  # terms that wait -> space, cells
         self.zero: int | None = None  # a cell by row that nothing is ever added to
+
+    def where_adjoints_come(self) -> Marks:
+        """The cells that lead to a result by partials that exist."""
+        comes = Marks(self.layout.sizes)
+        for cell in self.layout.outputs.tolist():
+            if cell >> SHIFT != LITERAL:
+                comes[cell >> SHIFT][places(cell)] = True
+        for step in reversed(self.layout.steps):
+            here = comes.of(step.out) & (step.nodes >= 0)
+            if here.any():
+                depends = depends_on(step.row, len(step.operands))
+                for operand, depend in zip(step.operands, depends, strict=True):
+                    if not depend or operand.cells is None:
+                        continue
+                    cells = operand.cells
+                    if step.form == "map":  # other forms spread what comes over all of it
+                        cells = np.broadcast_to(cells, here.shape)[here]
+                    comes.mark(Operand(cells.shape, cells))
+        return comes
 
     def wants(self, operand: Operand) -> bool:
         """Whether an adjoint of this operand is of use."""
@@ -258,7 +279,7 @@ class Adjoints:
             block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
             into = writer.view(block, gradient=True)
             if fresh:
-                writer.emit("copyto({out}, {0})", [terms], into)
+                writer.store(terms, into)
             else:
                 writer.emit("add({0}, {1}, {out})", [into, terms], into)
         else:

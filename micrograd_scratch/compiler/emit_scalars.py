@@ -53,7 +53,7 @@ SINGLE = 2_000  # nodes in one function: 120 ns a node where parts take 190; 40 
 LINES = 200  # nodes in each of several
 TERMS = 50  # of a sum, in one line
 SIZE = 12  # operations in one expression
-MOST = 50  # ... where rules make it: CPython's compiler recurses over them
+LONGEST = 50  # ... where rules make it: CPython's compiler recurses over them
 UNPACKED = 64  # parameters, or inputs, that are all variables
 # How tightly an operator binds; a name or a call is 3, a conditional expression -1.
 _LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
@@ -375,9 +375,8 @@ class _Writer:
             self.long_sum(f"t{self.temporaries}", f"t{self.temporaries}", _terms(row, xs))
             return Number(self, f"t{self.temporaries}")
         number = self.call(row, xs)
-        if number.size <= MOST and (row in _LEVELS or row in (where, negative)):
-            return number
-        if number.size <= MOST and number.text not in self.known and self.rule.once:
+        plain = row in _LEVELS or row in (where, negative)
+        if (plain or number.text not in self.known and self.rule.once) and number.size <= LONGEST:
             return number
         if number.text not in self.known:
             self.temporaries += 1

@@ -21,6 +21,7 @@ import numpy as np
 THETA, FREE, ROWS, LITERAL, FIRST_INPUT = range(5)
 SHIFT = 40
 HOLE = -1
+OFTEN = 7  # times that a dot may occur before its repetitions are no matrices any more
 MIX = 0x5851F42D4C957F2D  # odd: multiplying by it spreads a number over 64 bits (Knuth's MMIX)
 
 
@@ -38,18 +39,28 @@ def factor(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> list[Produ
 
     left and right may have different widths (an index and the values that it takes from).
     """
-    lefts, i = distinct(left)
-    rights, j = distinct(right)
-    first = ranked(i * len(rights) + j).first
-    if len(first) < len(nodes):  # the same dot more than once (with another bias, say)
-        rest = np.delete(np.arange(len(nodes)), first)
-        again = factor(left[rest], right[rest], nodes[rest])
-        return factor(left[first], right[first], nodes[first]) + again
+    (lefts, i), (rights, j) = distinct(left), distinct(right)
+    found: list[Product] = []
+    while len(nodes):
+        first = ranked(i * len(rights) + j).first
+        found += _matrices(lefts, i[first], rights, j[first], nodes[first])
+        # what is left are dots that occur more than once (with another bias, say)
+        i, j, nodes = (np.delete(x, first) for x in (i, j, nodes))
+        if len(nodes) > OFTEN * len(first):  # the same few over and over again
+            found.append(Product(lefts[i, None], rights[j, None], nodes[:, None, None]))
+            break
+    return found
+
+
+def _matrices(
+    lefts: np.ndarray, i: np.ndarray, rights: np.ndarray, j: np.ndarray, nodes: np.ndarray
+) -> list[Product]:
+    """Products that contain the dots lefts[i] . rights[j], no two of which are the same."""
     label = _connected(i, j, len(lefts), len(rights))
     stacks: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
 
     def one_by_one(some: np.ndarray) -> None:
-        found = left[some, None], right[some, None], nodes[some, None, None]
+        found = lefts[i[some], None], rights[j[some], None], nodes[some, None, None]
         stacks.setdefault((1, 1), []).append(found)
 
     alone = np.bincount(label)[label] == 1
@@ -65,8 +76,9 @@ def factor(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> list[Produ
             continue
         grid = np.full((len(rows), len(columns)), -1)
         grid[r, c] = nodes[piece]
-        found = lefts[None, rows], rights[None, columns], grid[None]
-        stacks.setdefault(grid.shape, []).append(found)
+        stacks.setdefault(grid.shape, []).append(
+            (lefts[None, rows], rights[None, columns], grid[None])
+        )
     return [Product(*map(np.concatenate, zip(*found, strict=True))) for found in stacks.values()]
 
 
@@ -178,12 +190,10 @@ def host(
             sides[1 - side][longer] = np.concatenate([sides[1 - side][longer], padded])
             which[longer] = np.concatenate([which[longer], which[b][inside]])
         for b in {guest[0] for guest in guests}:
-            stay = np.setdiff1d(
-                np.arange(len(which[b])), np.concatenate([g[2] for g in guests if g[0] == b])
-            )
-            which[b] = which[b][stay]
+            gone = np.concatenate([g[2] for g in guests if g[0] == b])
+            which[b] = np.delete(which[b], gone)
             for tuples in sides:
-                tuples[b] = tuples[b][stay]
+                tuples[b] = np.delete(tuples[b], gone, axis=0)
     return [(x, y, w) for x, y, w in zip(*sides, which, strict=True) if len(w)]
 
 

@@ -42,7 +42,7 @@ class Form:
     arrived        where the adjoint of the answer is, once backward has come here
     adjoint        the view of it
     reached        where the answer is reached, if that is not certain (reach.py)
-    some           where an adjoint has arrived at all, if not everywhere: elsewhere it is 0.0
+    some           where an adjoint comes to at all, if not everywhere: elsewhere it is 0.0
     """
 
     selects = False  # whether what no adjoint has arrived at passes none on, not even 0.0 * inf
@@ -86,12 +86,14 @@ class Form:
         if arrived.any():
             if not arrived.all():
                 adjoints.fill(out.addresses)
-                self.some = arrived
-            self.reached = self.reach.of(out, arrived)
+            some = adjoints.comes.of(out) & (self.step.nodes >= 0)
+            if not some.all():
+                self.some = some
+            self.reached = self.reach.of(out, some)
             self.arrived = adjoints.source(self.step)
             self.adjoint = writer.view(self.arrived, gradient=True)
             adjoints.equal = {self.adjoint: self.arrived.addresses}
-            if not self.selects and (~arrived & (self.step.nodes >= 0)).any():
+            if not self.selects and (~some & (self.step.nodes >= 0)).any():
                 self.reach.doubtful = True
             self.backward()
             self.pass_reach()
@@ -182,6 +184,7 @@ class Map(Form):
             slopes = step.row.partials(self.out, *arrays)
         except TypeError:  # a rule that branches on numbers: element by element
             slopes = self.slopes_by_element(step.row, [self.out, *self.operands])
+        some = None if self.some is None else self.truths(self.some)
         for operand, slope in zip(step.operands, slopes, strict=True):
             if slope is None or not self.adjoints.wants(operand):
                 continue
@@ -194,8 +197,7 @@ class Map(Form):
             else:
                 term = apply(multiply, (self.adjoint, slope))
             chosen, varies = reached, type(slope) is not float
-            if self.some is not None and self.reached is None and varies:
-                some = self.truths(self.some)
+            if some is not None and varies:
                 chosen = some if chosen is None else apply(multiply, (some, chosen))
             if chosen is not None and (varies or chosen is not self.reached):
                 term = apply(where, (chosen, term, 0.0))

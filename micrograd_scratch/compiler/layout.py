@@ -388,8 +388,9 @@ class _Layouter:
             return
         if bias is not None:
             self.bias[nodes] = bias
-        if bias is not None and _by_row(bias):  # if nothing else differs from row to row, there
-            alone = ~(_each_by_row(left) | _each_by_row(right))  # are no matrices of rows
+        if bias is not None and _by_row(bias):
+            # where nothing else differs from row to row, there are no matrices of rows
+            alone = ~(_each_by_row(left) | _each_by_row(right))
             if alone.any():
                 both, biases = [left[alone], right[alone]], self.operand(bias[alone])
                 self.add("inner", dot_of, [*map(self.matrix, both), biases], nodes[alone])

@@ -1,4 +1,4 @@
-"""Names: what is called how in a program's source: parameters and inputs after their labels.
+"""Names: what parameters, inputs and computed blocks are called in a program's source.
 
 A label is copied into the source only if it is a plain identifier that means nothing else there.
 What a program computes is called after what it is computed from. That no two things have one name

@@ -117,8 +117,7 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         by_inputs = wrt == "inputs"
-        if engine._observe is not None:
-            self._look_for_anomalies(theta, arrays, True)
+        self._look_for_anomalies(theta, arrays, True)
         g = self._gradient(out)
         if out is not None:  # backward reads the rest while it writes the gradient
             if np.may_share_memory(out, theta):
@@ -344,7 +343,7 @@ class Program:
     # -- running
     def _fused(self) -> Graph:
         if self._fused_graph is None:
-            self._fused_graph = self._plan[0] if self._plan else fuse(self.graph)
+            self._fused_graph = fuse(self.graph)
         return self._fused_graph
 
     def _groups(self) -> tuple[Graph, list[np.ndarray]]:
@@ -490,9 +489,8 @@ def is_finite(x: np.ndarray) -> bool:
 
 
 def _may_overlap(x: np.ndarray, out: np.ndarray) -> bool:
-    """Whether two arrays may share memory: what is not a view, or one object, does not."""
-    apart = x.base is None and out.base is None and x is not out
-    return not apart and np.may_share_memory(x, out)
+    """Whether two arrays may share memory: two that are no views do not."""
+    return (x.base is not None or out.base is not None) and np.may_share_memory(x, out)
 
 
 def _checking() -> bool:

@@ -153,7 +153,7 @@ class Reach:
         """Where a block of cells is reached; None if it is wherever an adjoint has arrived."""
         if not self.unsure:
             return None
-        certain = self.certain.of(out)
+        certain = self.certain.of(out) & arrived
         if not (arrived & ~certain).any():
             return None
         reached = self.view(out)

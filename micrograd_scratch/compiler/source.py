@@ -1,8 +1,9 @@
 """Source: instructions and bound views become the text of a NumPy program.
 
 `parameters(theta)`, `inputs(x0, ...)` and `gradients(g, ...)` name the views of what differs from
-call to call; `buffers(u, v, gu, gv, rows, dtype)` names those of the numbers in between and returns
-`forward` and `backward`. Nothing a user named is copied into the text but plain identifiers.
+call to call; `buffers(u, v, gu, gv, rows, dtype)` names those of the numbers in between, makes the
+temporaries, chooses functions by the kind of numbers, and returns `forward` and `backward`. Nothing
+a user named is copied into the text but plain identifiers.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Array(Symbol):
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What two temporaries have in common that can share memory."""
+        """What two temporaries have in common that can share a name."""
         return not self.name, self.shape, self.by_row, self.boolean, self.expanded
 
     @property
@@ -180,7 +180,8 @@ class Writer:
         if space in self.blocks:
             starts, names = self.blocks[space]
             block = bisect_right(starts, offset)
-            return names[block - 1] if 0 < block == bisect_right(starts, last) else "h"
+            inside = last < self.layout.sizes[space]  # behind it, terms wait to be added up
+            return names[block - 1] if inside and 0 < block == bisect_right(starts, last) else "h"
         first_name, last_name = (self.names.get((space << SHIFT) + at) for at in (offset, last))
         if first_name and first_name == last_name:
             return first_name
