@@ -104,6 +104,20 @@ def test_nor_does_one_that_is_several_steps_away():
     check(maximum([a[0], a[1]]) + sign(maximum([sqrt(a[0] - 1), sqrt(a[1] - 2)])), a)
 
 
+SQUARED_IF_POSITIVE = mg.operation(
+    "squared_if_positive",
+    lambda x: x * x if x > 0.0 else 0.0,
+    lambda y, x: (mg.operations.only_if(x > 0.0, 2.0 * x),),
+    array=lambda x: where(x > 0.0, x * x, 0.0),
+)
+
+
+def test_a_condition_of_its_own_beside_what_is_not_reached():
+    a = leaves(-1.0, 2.0, 3.0)
+    end, other, third = map(SQUARED_IF_POSITIVE, a)
+    check(sqrt(end) + sign(other) + third, a)  # an infinite adjoint of `end`, which stays there
+
+
 def test_members_that_only_fill_up_a_grid_may_be_outside_of_a_domain(form, monkeypatch):
     """Their nan belongs to nobody: the gradient is finite, and not computed node by node."""
     n = 30
