@@ -6,6 +6,8 @@ compared with the Values themselves, as arrays and as lines of Python.
 """
 
 import random
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -223,3 +225,79 @@ def test_reciprocals_of_powers_of_two_are_numbers_of_32_bits_as_well():
     z = Value(0.0)
     program = mg.compile(z / 2.0**-140, inputs=[z], dtype="float32")
     assert program(np.full(300, 2.0**-145))[0] == 0.03125
+
+
+# ---------------------------------------------------------------- rows and branches not taken
+def by_rows(output, inputs, rows, parameters=()):
+    """The compiled gradients of some rows, by inputs and parameters, against the Values' own."""
+    program = mg.compile(output, inputs=list(inputs), parameters=list(parameters))
+    columns = [np.array(column, float) for column in zip(*rows, strict=True)]
+    _, found = program.value_and_grad(*columns, wrt="inputs")
+    _, by_parameters = program.value_and_grad(*columns)
+    own, total_by_parameters = [], np.zeros(len(parameters))
+    for row in rows:
+        for leaf, number in zip(inputs, row, strict=True):
+            leaf.data = float(number)
+        mg.recompute(output)
+        for leaf in (*inputs, *parameters):
+            leaf.grad = 0.0
+        output.backward()
+        own.append([leaf.grad / len(rows) for leaf in inputs])
+        total_by_parameters += [p.grad / len(rows) for p in parameters]
+    found = np.stack(found if isinstance(found, list) else [found], axis=1)
+    np.testing.assert_allclose(found, own, rtol=1e-12)
+    np.testing.assert_allclose(by_parameters, total_by_parameters, rtol=1e-12)
+
+
+def test_what_is_not_a_number_in_a_branch_not_taken():
+    w, (c, x, y) = leaves(0.5, 0.25), leaves(1.0, 1.0, 2.0)
+    rows = [[1.0, 1.0, 2.0], [0.0, np.nan, np.nan], [1.0, 0.5, 0.5]] * 20
+    loss = where(c > 0, dot(w, [x, y]), 0.0) + where(c > 0, exp(x), 0.0)
+    by_rows(loss, [c, x, y], rows, w)
+    by_rows(where(c > 0, maximum([w[0], x, y]), 0.0), [c, x, y], rows, w)
+
+
+def test_what_only_a_condition_or_a_constant_reads_is_not_reached():
+    c, d, b, u = leaves(0.0, 1.0, 0.0, 0.5)
+    t = sqrt(b)
+    rows = [[0.0, 1.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.25]] * 30
+    by_rows(where(c, t, 1.0) + floor(where(d, t, 1.0)) + 0.0 * u, [c, d, b, u], rows)
+    by_rows(sin(u) * detach(sin(t)) + where(c, t, 1.0) + 0.0 * d, [c, d, b, u], rows)
+
+
+def test_members_that_fill_up_a_grid_reach_nobody():
+    p, q, x = leaves(1.0, 1.0, 0.0)
+    e = exp(x)
+    n, s = where(p > 0, 0.0, e), where(q > 0, 2.0, sqrt(e - 1.0))
+    y = total([where(n, n, 1.0), where(e > -5.0, e, 1.0), where(1.0, s, 1.0)])
+    by_rows(y, [x], [[number] for number in np.linspace(-2.0, 0.0, 50)], [p, q])
+
+
+def test_an_infinite_constant_is_a_slope_like_others():
+    c, x, z = leaves(-1.0, 2.0, 3.0)
+    check(step(x * np.inf) + tanh(z * np.inf) + c, [c, x])
+
+
+def test_threads_may_compile_the_lines_of_a_program_at_once(form):
+    rng, values = random.Random(0), leaves(0.3, 0.3, 0.3)
+    inputs = values[:]
+    while len(values) < 3_000:
+        a, b = rng.choice(values[-8:]), rng.choice(values)
+        values.append(rng.choice([tanh(a + b), sin(a * b), a * 0.5 + b * 0.3]))
+    if form == "arrays":
+        return
+    program, failed = mg.compile(values[-1], inputs=[inputs]), []
+
+    def call(forward):
+        try:
+            program(np.ones((1, 3))) if forward else program.value_and_grad(np.ones((1, 3)))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=call, args=(i % 2,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -512,3 +512,28 @@ def test_another_object_under_a_name_that_the_function_reads_is_noticed():
     assert fixed(np.ones(1)).tolist() == [7.0]
     assert fixed.value_and_grad(np.ones(1), parameters=[3.0]) == (7.0, [0.0])
     assert fixed.parameters[0] is before
+
+
+SCALE = 2.0
+
+
+def test_what_a_comprehension_or_an_inner_function_reads_is_noticed(monkeypatch):
+    weight = mg.Value(1.0)
+
+    def f(xs):
+        return total([SCALE * v for v in xs]) + sum((weight * v for v in xs), mg.Value(0.0))
+
+    program = mg.compile(f)
+    assert program(np.ones((1, 3))).tolist() == [9.0]
+    monkeypatch.setitem(globals(), "SCALE", 5.0)
+    assert program(np.ones((1, 3))).tolist() == [18.0]
+    weight = mg.Value(2.0)
+    assert program(np.ones((1, 3))).tolist() == [21.0] and program.parameters == [weight]
+
+
+def test_the_sign_of_a_zero_is_noticed():
+    zero = 0.0
+    program = mg.compile(lambda x: x / zero)
+    assert program([1.0]).tolist() == [np.inf]
+    zero = -0.0
+    assert program([1.0]).tolist() == [-np.inf]

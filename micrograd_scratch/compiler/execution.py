@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -123,15 +124,16 @@ class Lines:
         self.source, namespace = scalar_source(
             program.graph, len(program.parameters), len(names), wrt_inputs, names
         )
-        self.namespace, self.graph = namespace, program.graph
+        self.namespace, self.graph, self.lock = namespace, program.graph, threading.Lock()
         *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")
 
     def function(self, name: str, text: str) -> Any:
         """One of the functions, and what it calls."""
-        while self.parts:  # one by one: all at once would take 10 kB a line
-            exec(compile(self.parts.pop(), "<compiled program>", "exec"), self.namespace)
-        exec(compile(text, "<compiled program>", "exec"), self.namespace)
-        return self.namespace[name]
+        with self.lock:  # for whom comes second, the parts are there when it gets on
+            while self.parts:  # one by one: all at once would take 10 kB a line
+                exec(compile(self.parts.pop(), "<compiled program>", "exec"), self.namespace)
+            exec(compile(text, "<compiled program>", "exec"), self.namespace)
+            return self.namespace[name]
 
     @cached_property
     def run(self) -> Any:

@@ -28,7 +28,7 @@ from .adjoints import Adjoints
 from .cells import buffer_of, by_row, places, shows_once
 from .factor import FIRST_INPUT, FREE, LITERAL, SHIFT, THETA
 from .layout import Operand, Step
-from .reach import Reach
+from .reach import Reach, is_finite_number
 from .writer import Array, Instruction, Writer
 
 _FOLD = {largest_of: "maximum", smallest_of: "minimum"}
@@ -196,13 +196,15 @@ class Map(Form):
                 term = self.adjoint if slope == 1.0 else apply(negative, (self.adjoint,))
             else:
                 term = apply(multiply, (self.adjoint, slope))
-            chosen, varies = reached, type(slope) is not float
-            if some is not None and varies:
-                chosen = some if chosen is None else apply(multiply, (some, chosen))
+            chosen, varies = reached, not is_finite_number(slope)
+            if some is not None and reached is not None:
+                reached = chosen = apply(multiply, (some, reached))
+            elif some is not None and varies:
+                chosen = some
             if chosen is not None and (varies or chosen is not self.reached):
                 term = apply(where, (chosen, term, 0.0))
             self.adjoints.add(operand, term)
-            self.reach.pass_to(operand, reached)
+            self.reach.pass_to(operand, reached, self.some)
 
     def truths(self, where_true: np.ndarray) -> Array:
         """Truths that are known beforehand, as an array."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..operations import Conditional, Symbol
+from ..operations import Conditional, Symbol, total_of
 from .adjoints import Adjoints, broadcast_axes
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .factor import FREE, LITERAL, ROWS, SHIFT, ranked
@@ -64,7 +64,7 @@ class _Analysis:
             here = arrived
             if isinstance(slope, Conditional):
                 slope, here = slope.partial, np.minimum(arrived, 1) * PERHAPS
-            if unsure and not isinstance(slope, (int, float)):
+            if unsure and not is_finite_number(slope):
                 return True
             if step.form == "product":
                 here = np.full(operand.shape, SURELY)
@@ -114,8 +114,8 @@ def _slopes(step: Step) -> Sequence[Any]:
     count, anything = len(step.operands), Symbol("slope")
     if step.form == "take":
         return None, 1.0
-    if step.form == "fold":
-        return (1.0,)  # ties for the largest share it, by finite numbers
+    if step.form == "fold":  # ties for the largest share it: by 0 / 0 if it is nan
+        return (1.0 if step.row is total_of else anything,)
     if step.form in ("product", "inner"):
         return (anything, anything, 1.0)[:count]
     return _partials(step, [anything] * count)
@@ -195,8 +195,7 @@ class Reach:
 
     def doubt(self, operands: Sequence[Operand]) -> None:
         """Note that what may not be reached was multiplied on its way to these operands."""
-        inner = any(space in (FREE, ROWS) for operand in operands for space in operand.spaces)
-        self.doubtful |= self.unsure and inner
+        self.doubtful |= self.unsure and any(operand.cells is not None for operand in operands)
 
     def reduced(self, reached: Array, axes: list[int]) -> Array:
         """Whether anything is reached along axes, of which the one behind the last is of rows."""
@@ -208,8 +207,13 @@ class Reach:
         line = f"logical_or.reduce({{0}}, {axis}, None, {{out}}, True)"
         return self.writer.emit(line, [reached], found)
 
-    def pass_to(self, operand: Operand, reached: Array | None) -> None:
-        """Note that an operand is reached where its user is; None is everywhere."""
+    def pass_to(
+        self, operand: Operand, reached: Array | None, some: np.ndarray | None = None
+    ) -> None:
+        """Note that an operand is reached where its user is; None is everywhere.
+
+        some  where the user has an adjoint at all, if not everywhere; `reached` is nowhere else
+        """
         if not self.unsure:
             return
         spaces = [space for space in operand.spaces if space in (FREE, ROWS)]
@@ -217,7 +221,10 @@ class Reach:
             return
         if reached is None or not self.minds.of(operand).any():
             self.doubtful |= reached is not None
-            self.certain.mark(operand)
+            cells = operand.addresses
+            if some is not None:
+                cells = np.broadcast_to(cells, some.shape)[some]
+            self.certain.mark(Operand(cells.shape, cells))
             return
         axes = broadcast_axes(operand, reached, with_rows=ROWS in spaces)
         if axes:
@@ -250,10 +257,17 @@ class Reach:
 
 
 def _multiplies(step: Step) -> bool:
-    """Whether the adjoints of an elementwise step's operands are products with what varies."""
+    """Whether an elementwise step's operands get products with what varies, or is infinite."""
     if step.form != "map":
         return False
-    slopes = _partials(step, [1.0 if o.cells is None else Symbol("x") for o in step.operands])
+    finite = [o.literal is not None and np.isfinite(o.literal).all() for o in step.operands]
+    fixed = [o.cells is None and f for o, f in zip(step.operands, finite, strict=True)]
+    slopes = _partials(step, [1.0 if f else Symbol("x") for f in fixed])
     slopes = [slope.partial if isinstance(slope, Conditional) else slope for slope in slopes]
     operands = zip(slopes, step.operands, strict=True)
     return any(isinstance(slope, Symbol) for slope, o in operands if o.cells is not None)
+
+
+def is_finite_number(slope: Any) -> bool:
+    """Whether a partial is a number by which an adjoint of 0.0 stays 0.0."""
+    return isinstance(slope, (int, float)) and math.isfinite(slope)

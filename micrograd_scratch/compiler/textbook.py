@@ -11,7 +11,8 @@ The same steps as those that emit.py writes with bound views and `out=`, for rea
 one expression and a new array, samples are columns, `da` is the derivative of the mean by `a`. It
 runs and gives the same numbers. A derivative is written in its textbook form where the row has one,
 a * (1 - a) for a sigmoid. It leaves out what guards the executed form: numbers that are not finite,
-indices out of range.
+also where no derivative reaches them (a branch not taken is multiplied by 0, which is nan if it is
+infinite), and indices out of range.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -594,10 +595,15 @@ def _amount(returned: Any) -> str:
 
 
 def _around(function: Callable[..., Any]) -> list[Any]:
-    """What a function finds by name in its closure and among globals."""
+    """What a function finds by name in its closure and among globals, also in what is within it."""
     cells = getattr(function, "__closure__", None) or ()
-    names = getattr(getattr(function, "__code__", None), "co_names", ())
     there = getattr(function, "__globals__", {})
+    names: dict[str, None] = {}  # in order
+    codes = [getattr(function, "__code__", None)]
+    while codes:
+        code = codes.pop()
+        names |= dict.fromkeys(getattr(code, "co_names", ()))
+        codes += [x for x in getattr(code, "co_consts", ()) if isinstance(x, CodeType)]
     held = []
     for cell in cells:
         with suppress(ValueError):  # not assigned yet
@@ -615,7 +621,7 @@ def _changes(before: list[Any], now: list[Any]) -> list[Any]:
     return [
         x
         for x, y in zip(before, now, strict=True)
-        if x is not y and (type(x) not in _PLAIN or type(x) is not type(y) or x != y)
+        if x is not y and (type(x) not in _PLAIN or type(x) is not type(y) or repr(x) != repr(y))
     ]
 
 
