@@ -141,8 +141,7 @@ class Operation:
 
         if hasattr(numpy, self.array):
             return getattr(numpy, self.array)
-        # NumPy does not have it: the scalar function on every element, about 0.1 us each
-        return lambda *xs: numpy.asarray(numpy.frompyfunc(self.number, len(xs), 1)(*xs), float)
+        return by_element(self.number)  # NumPy does not have it
 
     @cached_property
     def selective(self) -> bool:
@@ -198,6 +197,20 @@ _ADVICE = {
     "NoneType": "was a return statement forgotten?",
     "ndarray": "make a Value of each element",
 }
+
+
+def by_element(function: Callable[..., float]) -> Callable[..., Any]:
+    """A function of floats on NumPy arrays: every element by itself, about 0.1 us each."""
+    import numpy
+
+    def on_arrays(*xs: Any) -> Any:
+        if len(xs) < 60:  # as many as NumPy makes a ufunc of
+            return numpy.asarray(numpy.frompyfunc(function, len(xs), 1)(*xs), float)
+        columns = numpy.stack(numpy.broadcast_arrays(*xs))
+        numbers = [function(*x) for x in columns.reshape(len(xs), -1).T.tolist()]
+        return numpy.array(numbers, float).reshape(columns.shape[1:])
+
+    return on_arrays
 
 
 # ---------------------------------------------------------------- what rules are computed with

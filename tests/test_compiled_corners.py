@@ -227,6 +227,20 @@ def test_reciprocals_of_powers_of_two_are_numbers_of_32_bits_as_well():
     assert program(np.full(300, 2.0**-145))[0] == 0.03125
 
 
+def norm_slopes(y, *xs):
+    return tuple(x / y for x in xs)
+
+
+NORM = mg.operation("norm", lambda *xs: sum(x * x for x in xs) ** 0.5, norm_slopes)
+
+
+@pytest.mark.parametrize("n", [3, 70])
+def test_an_operation_of_your_own_on_many_numbers(n):
+    w, x = leaves(*(0.1 * k + 0.1 for k in range(n))), Value(0.5)
+    y = NORM(*(sin(a * x) for a in w)) + NORM(*(a + x for a in w))
+    check(y, w, [x], [0.5], rows=40)
+
+
 # ---------------------------------------------------------------- rows and branches not taken
 def by_rows(output, inputs, rows, parameters=()):
     """The compiled gradients of some rows, by inputs and parameters, against the Values' own."""

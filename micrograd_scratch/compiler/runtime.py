@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..operations import Operation, checked_index
+from ..operations import Operation, by_element, checked_index
 
 
 def strided(
@@ -75,10 +75,6 @@ def slope_of(row: Operation, position: int) -> tuple[Any, Any]:
 
 def slopes_by_element(row: Operation, position: int) -> tuple[Any, Any]:
     """The same on arrays."""
-
-    def by_element(function: Any) -> Any:
-        return lambda *xs: np.asarray(np.frompyfunc(function, len(xs), 1)(*xs), float)
-
     slope, exists = slope_of(row, position)
     return by_element(slope), by_element(exists)
 
