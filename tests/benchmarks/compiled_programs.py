@@ -527,7 +527,8 @@ def _megabytes() -> float:
 def scaling(targets: Targets, options: argparse.Namespace) -> None:
     """From 1e3 to 1e6 nodes: seconds and megabytes of compiling, each in a fresh process.
 
-    The largest sizes are left out, and named, when the one before says they would take long.
+    The quickest of three; a million nodes once. The largest sizes are left out, and named, when the
+    one before says they would take long.
     """
     patience = 1200.0 if options.full else 12.0
     print(f"  {'':24}{'nodes':>10}{'record s':>10}{'compile s':>11}{'us a node':>11}"
@@ -539,11 +540,16 @@ def scaling(targets: Targets, options: argparse.Namespace) -> None:
                 print(f"  {family:24}{size:10,}  left out: use --full")
                 continue
             command = [sys.executable, __file__, "--child", family, str(size)]
-            child = subprocess.run(command, capture_output=True, text=True)
-            if child.returncode:
-                print(f"  {family:24}{size:10,}  {child.stderr.strip().splitlines()[-1]}")
+            tries = []
+            for _ in range(3 if size < 1_000_000 else 1):
+                child = subprocess.run(command, capture_output=True, text=True)
+                if child.returncode:
+                    print(f"  {family:24}{size:10,}  {child.stderr.strip().splitlines()[-1]}")
+                    break
+                tries.append(json.loads(child.stdout))
+            if not tries:
                 continue
-            run = json.loads(child.stdout)
+            run = min(tries, key=lambda run: run["seconds"])
             runs.append(run)
             print(
                 f"  {family:24}{run['nodes']:10,}{run['recording']:10.2f}{run['seconds']:11.3f}"
