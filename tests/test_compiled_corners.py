@@ -135,6 +135,16 @@ def test_members_that_only_fill_up_a_grid_may_be_outside_of_a_domain(form, monke
     check(half + total([square(v) for v in h[2::3]]), w)
 
 
+@pytest.mark.parametrize("rows", [1, 30])
+def test_what_is_not_taken_gets_nothing_of_an_infinite_adjoint(rows):
+    w, (x, i, j) = leaves(0.0, 0.25, 0.5), leaves(1.0, 0.0, 2.0)
+    several = sqrt(take(w, i)) + take(w, j)  # two indices into one list, the same for all rows
+    check(several, w, [i, j], [0.0, 2.0], rows)
+    of_rows = [x * p for p in w]
+    y = sqrt(take(of_rows, i)) + take(of_rows, j) + sqrt(take([of_rows[2], *of_rows[:2]], j))
+    check(y, w, [x, i, j], [1.0, 0.0, 2.0], rows)
+
+
 # ---------------------------------------------------------------- constants
 @pytest.mark.parametrize("rows", [1, 100])
 def test_zeros_of_both_signs_are_two_constants(rows):

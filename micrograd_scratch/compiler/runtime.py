@@ -119,6 +119,12 @@ def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_
         out.reshape(width, rows)[at, np.arange(rows)] = adjoint.reshape(-1)
         return
     hit = np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)
+    if not np.isfinite(adjoint).all():  # 0 * inf is nan, and what is not taken gets nothing
+        axis = -3 - by_row
+        hit, adjoint = np.expand_dims(hit, axis + 1), np.expand_dims(adjoint, -1 - by_row)
+        sums = np.where(hit, adjoint, 0.0).sum(axis)
+        out[...] = sums if out.ndim == sums.ndim else sums.sum(-1)
+        return
     hit = hit.astype(out.dtype)
     if not by_row:
         np.matmul(adjoint.swapaxes(-1, -2), hit, out)
