@@ -4,13 +4,14 @@ which lines nobody reads. That gradients are right is for the tests of compiled 
 
 import math
 import random
+import re
 
 import numpy as np
 import pytest
 from test_compiler_passes import laid_out
 
 import micrograd_scratch as mg
-from micrograd_scratch import Value, dot, exp, losses, sin, sqrt, take, total, where
+from micrograd_scratch import Value, dot, exp, losses, sin, sqrt, take, tanh, total, where
 from micrograd_scratch.compiler.reach import is_doubtful
 
 
@@ -91,6 +92,31 @@ def test_a_lent_adjoint_is_added_to_in_a_place_of_its_own():
     theta = np.array([x.data for x in a])
     slopes = np.exp(theta) * (1.0 + np.cos(np.exp(theta)))
     np.testing.assert_allclose(program.value_and_grad(parameters=theta)[1], slopes, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "function, overwritten",  # multiplications that write over the adjoint that they read
+    [
+        (lambda x: tanh(sin(exp(x))), 2),
+        (lambda x: sin(x) * tanh(x), 1),  # the other operand wants it, too
+        (lambda x: sin(x) + tanh(sin(x)), 0),  # both operands of + read one adjoint
+    ],
+)
+def test_an_adjoint_is_written_over_the_one_it_is_computed_from(function, overwritten):
+    rng = np.random.default_rng(0)
+    X, x, weights = rng.normal(size=(5, 40)), [Value(0.0) for _ in range(40)], leaves(40)
+    output = total([function(v) * w for w, v in zip(weights, x, strict=True)])
+    program = mg.compile(output, inputs=[x], parameters=weights)
+    _, g = program.value_and_grad(X, wrt="inputs")
+    source = program._compiled(True).source
+    place = dict(re.findall(r"(\w+) = (gv\[\S+)", source))
+    calls = re.findall(r"multiply\((\w+), \w+, (\w+)\)", source.partition("def backward")[2])
+    assert sum(a in place and place[a] == place.get(b) for a, b in calls) == overwritten
+    for numbers, found in zip(X.tolist(), g, strict=True):
+        values = [Value(number) for number in numbers]
+        y = total([function(v) * w for w, v in zip(weights, values, strict=True)])
+        expected = [d.data / 5 for d in mg.grad(y, values)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_partials_by_constants_are_left_out():

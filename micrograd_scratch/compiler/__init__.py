@@ -18,7 +18,8 @@ order, each file knowing only those before it:
     views         the text of a view,
     runtime       and what the source calls besides NumPy
     names         what parameters and inputs are called
-    writer        the lines of a program, and the arrays that they name
+    writer        the lines of a program, and the arrays that they name,
+    memory        where their temporaries lie
     arrivals      adjoints that wait to be added up,
     loans         adjoints that equal another,
     adjoints      and the lines that add them up
@@ -26,7 +27,6 @@ order, each file knowing only those before it:
     forms         the lines of a step, forward and backward,
     products      also of matrices
     emit          those of all steps
-    memory        where their temporaries lie
     source        their text
     execution     what runs it
     tangent       forward mode, as a Graph

@@ -185,9 +185,12 @@ class Map(Form):
         except TypeError:  # a rule that branches on numbers: element by element
             slopes = self.slopes_by_element(step.row, [self.out, *self.operands])
         some = None if self.some is None else self.truths(self.some)
-        for operand, slope in zip(step.operands, slopes, strict=True):
-            if slope is None or not self.adjoints.wants(operand):
-                continue
+        wanted = [
+            (operand, slope)
+            for operand, slope in zip(step.operands, slopes, strict=True)
+            if slope is not None and self.adjoints.wants(operand)
+        ]
+        for n, (operand, slope) in enumerate(wanted, 1):
             reached = self.reached
             if isinstance(slope, Conditional):
                 condition, slope = slope
@@ -203,7 +206,8 @@ class Map(Form):
                 chosen = some
             if chosen is not None and (varies or chosen is not self.reached):
                 term = apply(where, (chosen, term, 0.0))
-            self.adjoints.add(operand, term)
+            spent = self.arrived if n == len(wanted) else None
+            self.adjoints.add(operand, term, spent)
             self.reach.pass_to(operand, reached, self.some)
 
     def truths(self, where_true: np.ndarray) -> Array:

@@ -89,7 +89,7 @@ def place_temporaries(
                 own.append((x.name, f"empty({shape}, {'bool' if x.boolean else 'dtype'})"))
                 continue
             memory, size = scratch[x.by_row][x.boolean], math.prod(x.shape)
-            read = [r for r in ending.get(i, ()) if r in starts and _may_be_written(r, line)]
+            read = [r for r in ending.get(i, ()) if r in starts and may_overwrite(r, line)]
             starts[x] = start = starts.pop(read[0]) if read and x is line.out else memory.take(size)
             key = (x.kind, start)
             if key not in names:
@@ -105,8 +105,8 @@ def place_temporaries(
     return [*((m.name, m.text.format(m.size)) for m in memories), *own, *shared]
 
 
-def _may_be_written(read: Array, line: Instruction) -> bool:
-    """Whether a line may write its answer over one of the arrays that it reads.
+def may_overwrite(read: Array, line: Instruction) -> bool:
+    """Whether a line may write its answer over `read`, one of the arrays that it reads.
 
     It may if it goes number by number: 8% less time for a sigmoid of 128 x 256.
     """

@@ -221,7 +221,7 @@ class Product(_Dots):
         """The last two axes exchanged, as a view of what is bound or of a temporary."""
         writer = self.writer
         if array.view is not None:
-            regular, shape, gradient, expand, suffix = array.view
+            regular, shape, gradient, expand, suffix, _ = array.view
             axes = len(shape) + (array.by_row and not suffix)
             turn = ".T" if axes == 2 else ".swapaxes(-1, -2)"
             return writer.view(Operand(shape, regular=regular), gradient, expand, suffix + turn)

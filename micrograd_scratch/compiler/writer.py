@@ -51,13 +51,17 @@ _RESERVED |= {"tu", "tv", "bu", "bv", "feed"}
 
 
 class View(NamedTuple):
-    """What a bound array looks at: cells in their regular form, or the adjoints of these."""
+    """What a bound array looks at: cells in their regular form, or the adjoints of these.
+
+    name  of adjoints, for those of several blocks may lie there one after the other
+    """
 
     regular: tuple[int, int, tuple[int, ...]]
     shape: tuple[int, ...]
     gradient: bool
     expand: bool
     suffix: str
+    name: str
 
 
 class Array(Symbol):
@@ -144,6 +148,8 @@ class Writer:
         self.taken: dict[str, int] = {}
         # the blocks of cells computed so far: where they start, what they are called
         self.blocks: dict[int, tuple[list[int], list[str]]] = {FREE: ([], []), ROWS: ([], [])}
+        # block -> what the one is called whose adjoint has been written over its own
+        self.tenants: dict[tuple[int, int], str] = {}
 
     # -- names
     def constant(self, value: np.ndarray, kind: str = "constant") -> str:
@@ -171,7 +177,7 @@ class Writer:
         starts.append(offset)
         names.append(name_of_step(step, "" if first.regular is None else self.name_of(first)))
 
-    def name_of(self, operand: Operand) -> str:
+    def name_of(self, operand: Operand, gradient: bool = False) -> str:
         """What a view is called: after the parameters in it, or the block that it is part of."""
         space, offset, strides = operand.view
         if space >= FIRST_INPUT:
@@ -181,11 +187,17 @@ class Writer:
             starts, names = self.blocks[space]
             block = bisect_right(starts, offset)
             inside = last < self.layout.sizes[space]  # behind it, terms wait to be added up
-            return names[block - 1] if inside and 0 < block == bisect_right(starts, last) else "h"
+            name = names[block - 1] if inside and 0 < block == bisect_right(starts, last) else "h"
+            return self.tenants.get((space, block), name) if gradient else name
         first_name, last_name = (self.names.get((space << SHIFT) + at) for at in (offset, last))
         if first_name and first_name == last_name:
             return first_name
         return "p"
+
+    def move_in(self, operand: Operand, spent: Operand) -> None:
+        """Note that the adjoint of `operand` lies, from now on, where that of `spent` was."""
+        space, offset, _ = spent.view
+        self.tenants[space, bisect_right(self.blocks[space][0], offset)] = self.name_of(operand)
 
     # -- what is bound once
     def bind(self, array: Array, text: str, function: str = "buffers") -> Array:
@@ -205,7 +217,8 @@ class Writer:
         expand  gives cells without rows an axis for rows, of length 1
         suffix  is what else to do to the view, once, such as .swapaxes(-1, -2)
         """
-        view = View(operand.view, operand.shape, gradient, expand, suffix)
+        name = "d" + self.name_of(operand, gradient) if gradient else ""
+        view = View(operand.view, operand.shape, gradient, expand, suffix, name)
         if view not in self.bound:
             space, offset, strides = view.regular
             buffer = buffer_of(space)
@@ -221,7 +234,7 @@ class Writer:
                 function = "gradients" if gradient else "parameters"
             elif space >= FIRST_INPUT:
                 function = "gradients" if gradient else "inputs"
-            name = "d" * gradient + self.name_of(operand)
+            name = name or self.name_of(operand)
             self.bound[view] = self.bind(
                 Array(self, operand.shape, by_row(space), False, name, expanded, view),
                 text + suffix,
