@@ -64,12 +64,29 @@ _LEAF, _SAME, _HERE, _BEFORE, _LISTED = range(5)
 
 
 class Number(Symbol):
-    """A float in the program: an operation on it is text, a function call a line of its own."""
+    """A float in the program: an operation on it is text, a function call a line of its own.
 
-    __slots__ = ("writer", "level", "size")
+    positive  what it is the negative of, so that signs cancel and sums subtract: both are exact
+    """
 
-    def __init__(self, writer: _Writer, text: str, level: int = 3, size: int = 0) -> None:
+    __slots__ = ("writer", "level", "size", "positive")
+
+    def __init__(
+        self,
+        writer: _Writer,
+        text: str,
+        level: int = 3,
+        size: int = 0,
+        positive: Number | None = None,
+    ) -> None:
         self.text, self.writer, self.level, self.size = text, writer, level, size
+        self.positive = positive
+
+    def negative(self) -> Number:
+        """The same with the other sign."""
+        if self.positive is not None:
+            return self.positive
+        return Number(self.writer, f"-{text(self, 2)}", 2, self.size + 1, self)
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.writer.apply(row, xs)
@@ -347,17 +364,28 @@ class _Writer:
             c, a, b = (text(x, 0) for x in xs)
             return Number(self, f"{a} if {c} else {b}", -1, size)
         if row is negative:
-            return Number(self, f"-{text(xs[0], 3)}", 2, size)
+            x = xs[0]
+            return (x if isinstance(x, Number) else Number(self, text(x, 3))).negative()
         if row in _LEVELS:
-            level = _LEVELS[row]
-            left = text(xs[0], level if level else 1)
-            return Number(self, f"{left} {row.name} {text(xs[1], level + 1)}", level, size)
+            return self.arithmetic(row, xs[0], xs[1], size)
         if row in (total_of, dot_of):
             return Number(self, " + ".join(_terms(row, xs)), 1, size)
         texts = [text(x) for x in xs]
         if row is take_of:  # an index out of range is to name the input
             texts.append(f"name={index_name!r}")
         return Number(self, f"{self.function(row, 'value')}({', '.join(texts)})", 3, size)
+
+    def arithmetic(self, row: Operation, a: Any, b: Any, size: int) -> Number:
+        """a + b and the like, of so many operations."""
+        level, minus = _LEVELS[row], False
+        if isinstance(b, Number) and b.positive is not None and level:
+            b, minus = b.positive, level == 2
+            row = subtract if row is add else add if row is subtract else row
+        if isinstance(a, Number) and a.positive is not None and level == 2:
+            a, minus = a.positive, not minus
+        source = f"{text(a, level or 1)} {row.name} {text(b, level + 1)}"
+        number = Number(self, source, level, size)
+        return number.negative() if minus else number
 
     def function(self, row: Operation, what: str) -> str:
         """The name of a row's "value" or "slopes" in the program."""
@@ -553,7 +581,7 @@ class _Writer:
                 if j in maybe:
                     self.line(f"if q{j}:")
                     self.indent = "        "
-                self.add(place, f"e{j}", j in maybe)
+                self.add(place, Number(self, f"e{j}"), j in maybe)
                 self.indent = "    "
 
     def arrived_at(self, place: Place) -> tuple[str, str]:
@@ -595,7 +623,9 @@ class _Writer:
             for place, slope in zip(places, slopes, strict=True)
             if isinstance(place, Place) and place.adjoint and slope is not None
         ]
-        if adjoint.size and (len(passed) > 1 or adjoint.size > SIZE):
+        # the negative of a variable stays that, and is subtracted
+        long = adjoint.size and not (adjoint.positive is not None and adjoint.size == 1)
+        if long and len(passed) > 1 or adjoint.size > SIZE:
             self.line(f"{name} = {adjoint.text}")
             adjoint = Number(self, name)
         for place, slope in passed:
@@ -640,25 +670,28 @@ class _Writer:
             self.deferred[place.adjoint] = term
             self.arrived.add(place.adjoint)
         else:
-            self.add(place, term.text, guarded)
+            self.add(place, term, guarded)
         self.indent = indent
 
-    def add(self, place: Place, term: str, guarded: bool) -> None:
+    def add(self, place: Place, term: Number, guarded: bool) -> None:
+        sign, amount = "+", term.text
+        if term.positive is not None:
+            sign, amount = "-", term.positive.text
         target, listed = place.adjoint, place.at and f"d[{place.at}]"
         if place.reached:
             self.line(f"{place.reached} = True")
         if target in self.arrived or "[" in target:
-            self.line(f"{target} += {term}")
+            self.line(f"{target} {sign}= {amount}")
             return
         self.arrived.add(target)
         if not guarded and (not place.outside or self.starts is self.outer_starts):
-            self.line(f"{target} = {listed and f'{listed} + '}{term}")
+            self.line(f"{target} = {f'{listed} {sign} {amount}' if listed else term.text}")
             return
         starts = self.outer_starts if place.outside else self.starts
         starts.append(f"{target} = {listed or 0.0}")
         if place.reached and "[" not in place.reached:
             starts.append(f"{place.reached} = {f'r[{place.at}]' if place.at else False}")
-        self.line(f"{target} += {term}")
+        self.line(f"{target} {sign}= {amount}")
 
     # -- all of it
     def source(self) -> tuple[str, dict[str, Any]]:
