@@ -19,7 +19,7 @@ import numpy as np
 
 from . import losses, optim
 from .compiler import compile
-from .compiler.program import is_finite
+from .compiler.execution import is_finite
 from .engine import AnomalyError, Value, detect_anomaly
 from .progress import Progress
 from .sharding import Map, ShardedGradient

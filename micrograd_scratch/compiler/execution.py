@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class Buffers:
             self._forward(*self.parameters, *self.inputs)
 
     def value_and_grad(
-        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: list[Any], seed: float
+        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: Sequence[Any], seed: float
     ) -> float:
         """The output summed over rows; its gradient, times the seed, in g (and gx)."""
         if gx or g is not self.g:
@@ -101,6 +102,32 @@ class Buffers:
             if number.ndim == 0:
                 return float(number) * self.rows
             return number.item() if self.rows == 1 else float(np.add.reduce(number))
+
+    def expect(self, inputs: Sequence[Any], cells: Sequence[int]) -> bool:
+        """Note what the inputs are like; False if others like them might need more checks."""
+        self.kinds = [(x.shape, x.dtype) for x in inputs if isinstance(x, np.ndarray)]
+        return len(self.kinds) == len(inputs) and all(
+            x.dtype.kind in "biuf" and x.size == self.rows * n
+            for x, n in zip(inputs, cells, strict=True)
+        )
+
+    def again(self, inputs: Sequence[Any], theta: Any, g: Any) -> tuple[float, np.ndarray] | None:
+        """`Mine.again`: 40 us instead of 44 for 64-32-10 at 32 rows."""
+        if theta is not self.theta or g is not self.g or len(inputs) != len(self.kinds):
+            return None
+        arrays = []
+        for x, (shape, dtype) in zip(inputs, self.kinds, strict=True):
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype:
+                return None
+            if dtype is not theta.dtype:
+                x = x.astype(theta.dtype)
+            elif may_overlap(x, g):
+                return None
+            arrays.append(x if len(shape) == 2 else x.reshape(self.rows, -1))
+        value = self.value_and_grad(theta, arrays, g, (), 1.0 / self.rows) / self.rows
+        if self.compiled.doubtful and not (math.isfinite(value) and is_finite(g)):
+            return None
+        return value, g
 
     def cell(self, address: int) -> Any:
         """The number at an address, or (rows,) of them."""
@@ -154,15 +181,32 @@ class Lines:
             return [numbers[node] for node in self.graph.outputs.tolist()]
 
 
-def quick_call(run: Any, size: int) -> Any:
-    """value_and_grad of a small expression without the checks that larger ones do not notice."""
+class Mine(threading.local):
+    """What a program keeps for each thread.
+
+    states  (by inputs, rows) -> buffers
+    both    parameters and a tangent, for forward mode
+    again   value_and_grad of arguments like those of the call before, whose checks hold for them:
+            again(inputs, theta, out) gives None if they are not alike
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[bool, int], Buffers] = {}
+        self.both: np.ndarray | None = None
+        self.again: Callable[..., tuple[float, np.ndarray] | None] | None = None
+
+
+def again_by_lines(run: Any, size: int) -> Any:
+    """`again` of a small expression, which notices every check."""
     # `is`: 0.02 us less than a comparison; another object that is float64 takes the longer way
     array, float64, shape = np.ndarray, np.dtype(np.float64), (size,)
     # 0.14 us for 3 numbers where `out[:] =` takes 0.21, 6 for 1,000 instead of 15
     write: Any = struct.Struct(f"{size}d").pack_into
 
-    def value_and_grad(theta: Any, out: Any) -> tuple[float, Any] | None:
+    def again(inputs: Any, theta: Any, out: Any) -> tuple[float, Any] | None:
         if type(theta) is not array or theta.shape != shape or theta.dtype is not float64:
+            return None
+        if inputs:
             return None
         try:
             value, gradient = run(theta.tolist(), ())
@@ -178,4 +222,16 @@ def quick_call(run: Any, size: int) -> Any:
             return None
         return float(value), out
 
-    return value_and_grad
+    return again
+
+
+def is_finite(x: np.ndarray) -> bool:
+    """Whether all numbers are finite: 10 us for 100,000, where isfinite().all() takes 20."""
+    flat = x.reshape(-1)
+    with np.errstate(all="ignore"):
+        return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+
+
+def may_overlap(x: np.ndarray, out: np.ndarray) -> bool:
+    """Whether two arrays may share memory: two that are no views do not."""
+    return (x.base is not None or out.base is not None) and np.may_share_memory(x, out)

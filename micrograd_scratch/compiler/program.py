@@ -18,7 +18,7 @@ from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret
 from .emit_scalars import far_operands
-from .execution import Arrays, Buffers, Lines, quick_call
+from .execution import Arrays, Buffers, Lines, Mine, again_by_lines, is_finite, may_overlap
 from .fuse import fuse
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
@@ -57,8 +57,7 @@ class Program:
         self._prices: tuple[float, float] | None = None
         self._lines: dict[bool, Lines] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
-        self._quick: Any = None
-        self._mine = threading.local()
+        self._mine = Mine()
 
     def __reduce__(self) -> Any:
         return Program, (self.graph, self.parameters, self.inputs, self.single, str(self.dtype))
@@ -104,9 +103,9 @@ class Program:
         out         an array for the gradient, (len(parameters),)
         wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
         """
-        quick = self._quick
-        if quick is not None and not inputs and wrt == "parameters" and not _checking():
-            found = quick(parameters, out)  # a small expression: 1.8 us a call
+        again = self._mine.again
+        if again is not None and wrt == "parameters" and not _checking():
+            found = again(inputs, parameters, out)  # a small expression: 1.8 us a call
             if found is not None:
                 return found
         if not self.single:
@@ -121,20 +120,20 @@ class Program:
         if out is not None:  # backward reads the rest while it writes the gradient
             if np.may_share_memory(out, theta):
                 theta = theta.copy()
-            arrays = [x.copy() if _may_overlap(x, out) else x for x in arrays]
+            arrays = [x.copy() if may_overlap(x, out) else x for x in arrays]
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
         if self._as_scalars(rows):
             value = self._by_lines(theta, arrays, rows, g, gx)
+            if not self.inputs and self._mine.again is None and self.dtype == np.float64:
+                self._mine.again = again_by_lines(self._scalars(False).run, len(theta))
             return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
-        run = self._mine.__dict__.get("states", {}).get((by_inputs, rows))
-        if run is not None:  # as in an earlier call: 44 us instead of 47 for 64-32-10 at 32 rows
-            value = run.value_and_grad(theta, arrays, g, gx, 1.0 / rows) / rows
-        else:
-            value = self._by_pieces(theta, arrays, rows, g, gx)
+        value = self._by_pieces(theta, arrays, rows, g, gx)
         if self._doubtful(by_inputs) and not (
             math.isfinite(value) and all(is_finite(x) for x in (gx if by_inputs else (g,)))
         ):
             value = self._interpreted(theta, arrays, rows, g, gx)
+        elif not by_inputs and (run := self._mine.states.get((False, rows))) is not None:
+            self._mine.again = run.again if run.expect(inputs, self._cells) else None
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
 
     def _by_input(self, gx: list[np.ndarray], has_rows: bool) -> Any:
@@ -180,8 +179,9 @@ class Program:
             way = tangent if len(self.inputs) > 1 else [tangent]
             arrays, rows, has_rows = program._arrays([*inputs, *way])
         else:  # one array for all calls of a thread, whose views are bound once
-            both = self._mine.__dict__.setdefault("both", np.empty(2 * len(theta), self.dtype))
-            np.concatenate([theta, tangent], out=both)
+            if self._mine.both is None:
+                self._mine.both = np.empty(2 * len(theta), self.dtype)
+            both = np.concatenate([theta, tangent], out=self._mine.both)
         out = program._outputs(both, arrays, rows)
         outputs = self.graph.outputs.tolist()
         doubtful = conditional or not program._as_scalars(rows) and program._doubtful(False)
@@ -366,9 +366,7 @@ class Program:
         if wrt_inputs not in self._lines:
             with self._lock:
                 if wrt_inputs not in self._lines:
-                    self._lines[wrt_inputs] = lines = Lines(self, wrt_inputs)
-                    if self.single and not self.inputs and self.dtype == np.float64:
-                        self._quick = quick_call(lines.run, len(self.parameters))
+                    self._lines[wrt_inputs] = Lines(self, wrt_inputs)
         return self._lines[wrt_inputs]
 
     def _by_lines(
@@ -414,8 +412,7 @@ class Program:
         return self._codes[wrt_inputs]
 
     def _state(self, wrt_inputs: bool, rows: int) -> Buffers:
-        states = self._mine.__dict__.setdefault("states", {})
-        key = (wrt_inputs, rows)
+        states, key = self._mine.states, (wrt_inputs, rows)
         if key not in states:
             if len(states) > 8:  # batch sizes that changed: keep the memory of a few
                 states.pop(next(iter(states)))
@@ -478,18 +475,6 @@ class Program:
                     into[graph.slot[node]] += (adjoints[node] or 0.0) / rows
             _write_row(gx, r, by_input)
         return total / rows
-
-
-def is_finite(x: np.ndarray) -> bool:
-    """Whether all numbers are finite: 10 us for 100,000, where isfinite().all() takes 20."""
-    flat = x.reshape(-1)
-    with np.errstate(all="ignore"):
-        return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
-
-
-def _may_overlap(x: np.ndarray, out: np.ndarray) -> bool:
-    """Whether two arrays may share memory: two that are no views do not."""
-    return (x.base is not None or out.base is not None) and np.may_share_memory(x, out)
 
 
 def _checking() -> bool:
