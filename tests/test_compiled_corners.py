@@ -82,6 +82,94 @@ def test_the_gradient_may_be_written_over_an_input():
     np.testing.assert_array_equal(program.value_and_grad(X, out=X[1])[1], expected)
 
 
+# ---------------------------------------------------------------- calls like the one before
+def test_a_call_like_the_one_before_is_checked_where_it_differs():
+    w, x, label = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4), Value(1.0)
+    y = square(dot(w, x)) - take([sin(a * b) for a, b in zip(w, x, strict=True)], label)
+    program = mg.compile(y, inputs=[x, label], parameters=w)
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(300, 3)), rng.integers(0, 3, 300)
+    theta, g = rng.normal(size=3), np.empty(3)
+
+    def call(*inputs, out=g):
+        return program.value_and_grad(*inputs, parameters=theta, out=out)
+
+    def same(found, *inputs):
+        value, gradient = program.value_and_grad(*inputs, parameters=theta.copy())
+        assert found[0] == value
+        np.testing.assert_array_equal(found[1], gradient)
+
+    for _ in range(3):
+        same(call(X, labels), X, labels)
+    for other in (X[::-1], np.asfortranarray(X), X.tolist(), X.astype(np.float32)):
+        call(X, labels)
+        same(call(other, labels), other, labels)
+    for other in (labels.astype(float), labels[:, None].T[0], labels.astype(object)):
+        call(X, labels)
+        same(call(X, other), X, other)
+    call(X, labels)
+    same(call(X[:7], labels[:7]), X[:7], labels[:7])
+    call(X, labels)
+    same(call(X[0], labels), X[0], labels)  # shared by all rows
+    for wrong, error in (
+        (labels + 1, IndexError),
+        (labels + 0.5, IndexError),
+        (labels + 0j, TypeError),
+        (labels[1:], ValueError),
+        (np.stack([labels, labels], axis=1), ValueError),
+    ):
+        call(X, labels)
+        with pytest.raises(error, match="input 1"):
+            call(X, wrong)
+    call(X, labels)
+    with pytest.raises(ValueError, match="2 inputs"):
+        call(X)
+    with pytest.raises(mg.AnomalyError), mg.detect_anomaly():
+        call(X * np.inf, labels)
+    g[:] = 5.0
+    theta *= 2.0  # the same arrays with other numbers
+    X += 1.0
+    same(call(X, labels), X, labels)
+    expected = program.value_and_grad(X, labels, parameters=theta)[1]
+    np.testing.assert_array_equal(call(X, labels, out=theta)[1], expected)
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_gradient_over_an_input_of_the_same_shape_as_before(rows):
+    w, x = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4)
+    program = mg.compile(square(dot(w, x)) + sin(w[0] * x[1]), inputs=[x], parameters=w)
+    memory, theta = np.random.default_rng(0).normal(size=(rows + 1, 3)), np.full(3, 0.3)
+    out = memory[rows]
+    for start in (0, 0, 1):  # the last lies over `out`
+        X = memory[start : start + rows]
+        expected = program.value_and_grad(X.copy(), parameters=theta)[1]
+        found = program.value_and_grad(X, parameters=theta, out=out)[1]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_call_again_with_arrays_of_their_own():
+    w, x = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4)
+    program = mg.compile(square(dot(w, x)) + sin(w[0] * x[1]), inputs=[x], parameters=w)
+    X, thetas = np.random.default_rng(0).normal(size=(300, 3)), np.eye(3)
+    expected = [program.value_and_grad(X, parameters=theta)[1] for theta in thetas]
+    wrong = []
+
+    def work(theta, right):
+        g = np.empty(3)
+        for _ in range(200):
+            program.value_and_grad(X, parameters=theta, out=g)
+            if (g != right).any():
+                wrong.append(g.copy())
+
+    pairs = list(zip(thetas, expected, strict=True))
+    threads = [threading.Thread(target=work, args=pair) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
 # ---------------------------------------------------------------- what is not reached
 @pytest.mark.parametrize(
     "end",
