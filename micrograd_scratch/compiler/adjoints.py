@@ -104,9 +104,10 @@ class Adjoints:
 
     def settle(self, operand: Operand) -> None:
         """Copy what any block that this operand has cells of has read elsewhere."""
-        for block in self.loans.touched(operand.addresses) if self.loans.open else ():
-            if block in self.loans.open:
-                self.settle_block(block)
+        if self.loans.open and self.loans.borrowed.of(operand).any():
+            for block in self.loans.touched(operand.addresses):
+                if block in self.loans.open:
+                    self.settle_block(block)
 
     def settle_block(self, block: Operand) -> None:
         """Copy the adjoint that a block has read elsewhere."""
@@ -301,7 +302,7 @@ class Adjoints:
         if not fresh:
             self.fill((space << SHIFT) + cells)
         self.written[space][cells] = True
-        if (np.diff(cells) == 1).all():
+        if (cells[1:] - cells[:-1] == 1).all():
             block = Operand(cells.shape, regular=(space, int(cells[0]), (1,)))
             into = writer.view(block, gradient=True)
             if fresh:

@@ -28,7 +28,7 @@ class Arrivals:
         order = np.argsort(cells, kind="stable")
         cells, at = cells[order], at[order]
         block = np.searchsorted(self.starts[space], cells, side="right")
-        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(cells)]
+        cuts = [0, *((block[1:] != block[:-1]).nonzero()[0] + 1).tolist(), len(cells)]
         for a, b in zip(cuts, cuts[1:], strict=False):
             key = (space, int(block[a]), source)
             self.waiting.setdefault(key, []).append((cells[a:b], at[a:b]))

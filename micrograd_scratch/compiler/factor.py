@@ -44,6 +44,8 @@ def factor(left: np.ndarray, right: np.ndarray, nodes: np.ndarray) -> list[Produ
     while len(nodes):
         first = ranked(i * len(rights) + j).first
         found += _matrices(lefts, i[first], rights, j[first], nodes[first])
+        if len(first) == len(nodes):
+            break
         # what is left are dots that occur more than once (with another bias, say)
         i, j, nodes = (np.delete(x, first) for x in (i, j, nodes))
         if len(nodes) > OFTEN * len(first):  # the same few over and over again
@@ -125,13 +127,13 @@ def ranked(numbers: np.ndarray) -> Ranked:
     """All that np.unique can tell, which would import masked arrays: 15 ms at a first compile."""
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
-    new = np.ones(len(numbers), dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
-    starts = np.flatnonzero(new)
+    new = np.ones(len(numbers) + 1, dtype=bool)  # and behind the last
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
+    bounds = new.nonzero()[0]
+    starts = bounds[:-1]
     which = np.empty(len(numbers), dtype=int)
-    which[order] = np.cumsum(new) - 1
-    counts = np.diff(starts, append=len(numbers))
-    return Ranked(ordered[starts], order[starts], which, counts)
+    which[order] = new[:-1].cumsum() - 1
+    return Ranked(ordered[starts], order[starts], which, bounds[1:] - starts)
 
 
 def _hash(tuples: np.ndarray) -> np.ndarray:

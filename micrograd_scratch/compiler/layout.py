@@ -213,15 +213,15 @@ class _Layouter:
         """The simplest form of an operand with these addresses; holes may be anything."""
         for axis in range(cells.ndim):  # an axis along which nothing changes is broadcast
             if cells.shape[axis] > 1:
-                first = np.max(cells, axis=axis, keepdims=True)
-                if np.all((cells == first) | (cells == HOLE)):
+                first = cells.max(axis, keepdims=True)
+                if ((cells == first) | (cells == HOLE)).all():
                     cells = first
         return self.matrix(cells)
 
     def matrix(self, cells: np.ndarray) -> Operand:
         """The operand with these addresses, every axis in full."""
-        live = cells[cells != HOLE]
-        if np.all(live >> SHIFT == LITERAL):
+        live = cells.reshape(-1) if cells.min() != HOLE else cells[cells != HOLE]
+        if _is_constant(live):
             filled = np.where(cells == HOLE, live[0], cells)
             bits = self.graph.data.view(np.int64)[filled - (LITERAL << SHIFT)]  # 0.0 is not -0.0
             for axis in range(bits.ndim):
@@ -426,21 +426,21 @@ class _Layouter:
 
 
 def _is_constant(cells: np.ndarray) -> bool:
-    return bool(np.all(cells >> SHIFT == LITERAL))
+    return int(cells[0]) >> SHIFT == LITERAL and bool((cells >> SHIFT == LITERAL).all())
 
 
 def _of_theta(cells: np.ndarray) -> bool:
-    return bool(np.all(cells >> SHIFT == THETA))
+    return bool((cells >> SHIFT == THETA).all())
 
 
 def _by_row(cells: np.ndarray) -> bool:
-    return bool(np.any(_each_by_row(cells)))
+    return bool(_each_by_row(cells).any())
 
 
 def _each_by_row(cells: np.ndarray) -> np.ndarray:
     """Whether any in the last axis holds a number for every row."""
     spaces = cells >> SHIFT
-    return np.any((spaces == ROWS) | (spaces >= FIRST_INPUT), axis=-1)
+    return ((spaces == ROWS) | (spaces >= FIRST_INPUT)).any(-1)
 
 
 def grid_steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
@@ -455,34 +455,45 @@ def regular_form(
     cells: np.ndarray, sizes: Sequence[int]
 ) -> tuple[int, int, tuple[int, ...]] | None:
     """(space, offset, strides) if the addresses are regular wherever they are not holes."""
-    live, flat = cells != HOLE, cells.reshape(-1)
-    whole = bool(live.all())
-    strides = []
-    for axis, extent in enumerate(cells.shape):
+    flat, shape = cells.reshape(-1), cells.shape
+    live, first, strides = None, 0, []
+    if flat.min() == HOLE:
+        live = cells != HOLE
+        first = int(live.argmax())
+    for axis, extent in enumerate(shape):
         if extent == 1:
-            strides.append(0)
-        elif whole:
-            strides.append(int(flat[math.prod(cells.shape[axis + 1 :])] - flat[0]))
+            stride: int | None = 0
+        elif live is None:
+            stride = int(flat[math.prod(shape[axis + 1 :])] - flat[0])
         else:
-            low = [slice(None)] * cells.ndim
-            high = [slice(None)] * cells.ndim
-            low[axis], high[axis] = slice(None, -1), slice(1, None)
-            both = live[tuple(low)] & live[tuple(high)]
-            if not both.any():
-                return None
-            at = np.unravel_index(np.argmax(both), both.shape)
-            strides.append(int(cells[tuple(high)][at] - cells[tuple(low)][at]))
-    at = np.unravel_index(np.argmax(live), live.shape)
-    offset = int(cells[at]) - sum(int(i) * s for i, s in zip(at, strides, strict=True))
-    ways = [(n - 1) * stride for n, stride in zip(cells.shape, strides, strict=True)]
-    if whole and offset + sum(ways) != flat[-1]:  # most of what is irregular ends elsewhere
+            stride = _stride(cells, live, axis)
+        if stride is None:
+            return None
+        strides.append(stride)
+    address = int(flat[first])
+    offset = address - sum(
+        int(i) * stride for i, stride in zip(np.unravel_index(first, shape), strides, strict=True)
+    )
+    ways = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    if live is None and offset + sum(ways) != flat[-1]:  # most of what is irregular ends elsewhere
         return None
-    if not np.all((offset + grid_steps(cells.shape, tuple(strides)) == cells) | ~live):
+    same = offset + grid_steps(shape, tuple(strides)) == cells
+    if not (same if live is None else same | ~live).all():
         return None
-    space = int(cells[at]) >> SHIFT
+    space = address >> SHIFT
     offset -= space << SHIFT
     if offset + sum(w for w in ways if w < 0) < 0:
         return None
     if offset + sum(w for w in ways if w > 0) >= sizes[space]:
         return None
     return space, offset, tuple(strides)
+
+
+def _stride(cells: np.ndarray, live: np.ndarray, axis: int) -> int | None:
+    """From a cell to the next along an axis, as the first two that are no holes have it."""
+    low, high = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+    both = live[low] & live[high]
+    if not both.any():
+        return None
+    at = np.unravel_index(both.argmax(), both.shape)
+    return int(cells[high][at] - cells[low][at])

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from .cells import Marks
 from .factor import FREE, ROWS, SHIFT, unique
 from .layout import Layout, Operand, regular_form
 
 
 class Loans:
-    """Whose adjoint stands for which block's."""
+    """Whose adjoint stands for which block's.
+
+    open      block -> its view, and what it reads
+    borrowed  the cells of all blocks that have ever been there
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.sizes = layout.sizes
@@ -25,7 +30,8 @@ class Loans:
             space: np.array([block.view[1] for block in blocks], dtype=np.int64)
             for space, blocks in self.blocks.items()
         }
-        self.open: dict[Operand, tuple[Operand, Operand]] = {}  # block -> (its view, what it reads)
+        self.open: dict[Operand, tuple[Operand, Operand]] = {}
+        self.borrowed = Marks(layout.sizes)
 
     def block(self, operand: Operand) -> Operand | None:
         """The block that consists of this operand's cells, each of them once."""
@@ -51,6 +57,7 @@ class Loans:
         regular = regular_form(cells, self.sizes)
         if block is None or block in self.open or regular is None:
             return False
+        self.borrowed.mark(block)
         self.open[block] = operand, Operand(operand.shape, cells, regular=regular)
         return True
 

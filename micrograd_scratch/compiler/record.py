@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -55,6 +56,23 @@ class Graph:
         used = np.bincount(self.operands, minlength=len(self))
         np.add.at(used, self.outputs, 1)
         return used
+
+    def dependences(self) -> tuple[np.ndarray, np.ndarray]:
+        """(m,) the computed operands of computed nodes, and the nodes that they belong to."""
+        owner = np.repeat(np.arange(len(self)), np.diff(self.start))
+        inside = self.kind[self.operands] == COMPUTED
+        return self.operands[inside], owner[inside]
+
+    @cached_property
+    def heights(self) -> np.ndarray:
+        """(n,) the longest path from a node to one that nothing depends on."""
+        height = [0] * len(self)
+        pairs = (side[::-1].tolist() for side in self.dependences())
+        for operand, owner in zip(*pairs, strict=True):
+            h = height[owner]
+            if h >= height[operand]:
+                height[operand] = h + 1
+        return np.array(height)
 
     def count(self) -> int:
         """How many nodes are computed."""

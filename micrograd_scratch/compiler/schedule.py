@@ -19,9 +19,9 @@ from .record import COMPUTED, INPUT, Graph
 
 def schedule(graph: Graph) -> list[np.ndarray]:
     """Groups of node numbers: one operation each, every group after those it depends on."""
-    operand, owner = _dependences(graph)
+    operand, owner = graph.dependences()
     kind = graph.op * 2 + depends_on_inputs(graph)
-    height = _heights(len(graph), operand, owner)
+    height = graph.heights
     # node i is an operand of users[first[i]:first[i + 1]], and waits for so many operands
     users = owner[np.argsort(operand, kind="stable")]
     first = np.concatenate([[0], np.cumsum(np.bincount(operand, minlength=len(graph)))])
@@ -65,8 +65,7 @@ def _by_kind(nodes: np.ndarray, kind: np.ndarray) -> list[np.ndarray]:
 
 def longest_path(graph: Graph) -> int:
     """How many computed nodes depend on one another in a row."""
-    heights = _heights(len(graph), *_dependences(graph))
-    return int(heights[graph.kind == COMPUTED].max(initial=-1)) + 1
+    return int(graph.heights[graph.kind == COMPUTED].max(initial=-1)) + 1
 
 
 def depends_on_inputs(graph: Graph) -> np.ndarray:
@@ -80,20 +79,3 @@ def depends_on_inputs(graph: Graph) -> np.ndarray:
                     depends[node] = True
                     break
     return np.array(depends, dtype=bool)
-
-
-def _dependences(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) the computed operands of computed nodes, and the nodes that they belong to."""
-    owner = np.repeat(np.arange(len(graph)), np.diff(graph.start))
-    inside = graph.kind[graph.operands] == COMPUTED
-    return graph.operands[inside], owner[inside]
-
-
-def _heights(n: int, operand: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """(n,) the longest path from a node to one that nothing depends on."""
-    height = [0] * n
-    for a, b in zip(operand[::-1].tolist(), owner[::-1].tolist(), strict=True):
-        h = height[b]
-        if h >= height[a]:
-            height[a] = h + 1
-    return np.array(height)
