@@ -50,13 +50,18 @@ class Model:
 
 @contextmanager
 def carried_out_as(form: str) -> Iterator[None]:
-    """Programs run as "arrays", as "lines" of Python, or as is the cheaper ("")."""
-    before = program_module.LINE
-    program_module.LINE = {"arrays": math.inf, "lines": 0.0, "": before}[form]
+    """Programs run as "arrays", "lines" of Python, lines on "vectors", or as is cheapest ("")."""
+    before = program_module.LINE, program_module.VECTOR
+    program_module.LINE, program_module.VECTOR = {
+        "arrays": (math.inf, math.inf),
+        "lines": (0.0, math.inf),
+        "vectors": (math.inf, 0.0),
+        "": before,
+    }[form]
     try:
         yield
     finally:
-        program_module.LINE = before
+        program_module.LINE, program_module.VECTOR = before
 
 
 @dataclass
@@ -247,7 +252,7 @@ ENGINES = {
     "eager": _eagerly,
     **{
         f"{name}-{form}": _within(form, answer)
-        for form in ("arrays", "lines")
+        for form in ("arrays", "lines", "vectors")
         for name, answer in (
             ("parameters", _as_parameters),
             ("theta", _as_theta),

@@ -11,7 +11,7 @@ import micrograd_scratch as mg
 from micrograd_scratch import AnomalyError, Value, compile, detect_anomaly, log, sqrt, tanh, total
 
 BAD = np.array([1.0, 4.0, -1.0, 0.0])  # log: fine, fine, nan, -inf
-every_form = pytest.mark.parametrize("form", ["arrays", "lines"])
+every_form = pytest.mark.parametrize("form", ["arrays", "lines", "vectors"])
 
 
 def here():

@@ -36,7 +36,7 @@ from micrograd_scratch import (
 )
 
 
-@pytest.fixture(params=["arrays", "lines"], autouse=True)
+@pytest.fixture(params=["arrays", "lines", "vectors"], autouse=True)
 def form(request):
     with carried_out_as(request.param):
         yield request.param

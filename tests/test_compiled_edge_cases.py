@@ -44,7 +44,7 @@ def program_of(kind, form):
 def test_case(case):
     arguments = [number(x) for x in case["args"]]
     value, gradient = ENGINES["eager"](function_of(case), arguments)
-    for form in ("arrays", "lines"):
+    for form in ("arrays", "lines", "vectors"):
         with carried_out_as(form):
             program = program_of(kind_of(case), form)
             got, slopes = program.value_and_grad(parameters=np.array(arguments))
@@ -54,7 +54,7 @@ def test_case(case):
             assert_agree(ours, theirs, what=f"{form}: d/dx{i}")
 
 
-@pytest.mark.parametrize("form", ["arrays", "lines"])
+@pytest.mark.parametrize("form", ["arrays", "lines", "vectors"])
 @pytest.mark.parametrize("name", sorted({case["fn"] for case in SHARED}))
 def test_all_arguments_of_a_function_as_rows(name, form):
     """One row's nan or infinity must not reach another row."""
@@ -107,7 +107,7 @@ def special_points(row):
     return np.array(list(itertools.islice(points, 0, None, 1 if count < 4 else 7)))
 
 
-@pytest.mark.parametrize("form", ["arrays", "lines"])
+@pytest.mark.parametrize("form", ["arrays", "lines", "vectors"])
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_of_the_table_at_special_numbers(name, form):
     row, table = ROWS[name], special_points(ROWS[name])

@@ -40,7 +40,7 @@ from micrograd_scratch.compiler import execution
 from micrograd_scratch.compiler import program as program_module
 from micrograd_scratch.operations import only_if
 
-FORMS = ("arrays", "lines")
+FORMS = ("arrays", "lines", "vectors")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 

@@ -20,7 +20,7 @@ from micrograd_scratch.compiler.record import record
 from micrograd_scratch.compiler.schedule import schedule
 from micrograd_scratch.compiler.tangent import tangent_graph
 
-FORMS = ("arrays", "lines")
+FORMS = ("arrays", "lines", "vectors")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 

@@ -20,7 +20,7 @@ import micrograd_scratch as mg
 from micrograd_scratch import Value, functions, operations
 from micrograd_scratch.operations import Operation
 
-FORMS = ("arrays", "lines")
+FORMS = ("arrays", "lines", "vectors")
 ROWS = {
     name: row
     for module in (operations, functions)

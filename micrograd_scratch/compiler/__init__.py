@@ -17,6 +17,7 @@ order, each file knowing only those before it:
     cells         for arrays: truths about cells,
     views         the text of a view,
     runtime       and what the source calls besides NumPy
+    emit_vectors  the lines of Python on arrays of rows
     names         what parameters and inputs are called
     writer        the lines of a program, and the arrays that they name,
     memory        where their temporaries lie

@@ -57,7 +57,8 @@ LONGEST = 50  # ... where rules make it: CPython's compiler recurses over them
 UNPACKED = 64  # parameters, or inputs, that are all variables
 # How tightly an operator binds; a name or a call is 3, a conditional expression -1.
 _LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
-_LEVELS |= dict.fromkeys((less, less_equal, greater, greater_equal, equal, not_equal), 0)
+COMPARISONS = {less, less_equal, greater, greater_equal, equal, not_equal}
+_LEVELS |= dict.fromkeys(COMPARISONS, 0)
 # What an operand in a loop is: a leaf; a node outside, of this turn, of the turn before; or others,
 # which are read from lists.
 _LEAF, _SAME, _HERE, _BEFORE, _LISTED = range(5)
@@ -73,7 +74,7 @@ class Number(Symbol):
 
     def __init__(
         self,
-        writer: _Writer,
+        writer: LineWriter,
         text: str,
         level: int = 3,
         size: int = 0,
@@ -122,7 +123,7 @@ def scalar_source(
     (one per input cell) stand in messages.
     """
     sizes = {PARAMETER: parameters, INPUT: inputs}
-    return _Writer(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
+    return LineWriter(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
 
 
 def far_operands(graph: Graph) -> int:
@@ -135,7 +136,11 @@ def far_operands(graph: Graph) -> int:
     return int(((distance > LINES) & computed[graph.operands]).sum())
 
 
-class _Writer:
+class LineWriter:
+    """What writes the lines. On arrays instead of floats: emit_vectors.py."""
+
+    branches = True  # whether a number can be asked for its truth
+
     def __init__(
         self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]
     ) -> None:
@@ -144,7 +149,7 @@ class _Writer:
         self.functions: dict[tuple[Operation, str], str] = {}
         self.tables: dict[bytes, str] = {}
         self.kind, self.slot, self.data = (x.tolist() for x in (graph.kind, graph.slot, graph.data))
-        self.wanted, self.reached = dependence(graph, wrt)
+        self.find_dependence()
         self.stretches = stretches(graph, self.wanted, self.reached)
 
         # from here on a computed node is known by its rank among these
@@ -170,6 +175,10 @@ class _Writer:
         self.saved: dict[Stretch, list[str]] = {}  # what backward reads of each turn
         self.find_homes()
         self.find_listed()
+
+    def find_dependence(self) -> None:
+        """Which nodes want adjoints, and which backward reaches."""
+        self.wanted, self.reached = dependence(self.graph, self.wrt)
 
     # -- where numbers stand
     def find_homes(self) -> None:
@@ -643,29 +652,35 @@ class _Writer:
                 *(x if isinstance(x, Number) else Number(self, text(x, 3)) for x in numbers)
             )
         except TypeError:  # a rule that branches on numbers: called as it is
-            name, found = self.function(row, "slopes"), []
-            for position in range(len(numbers) - 1):
-                self.temporaries += 1
-                call = f"{name}({', '.join(map(text, numbers))})"
-                self.line(f"t{self.temporaries} = {call}[{position}]")
-                slope = Number(self, f"t{self.temporaries}")
-                exists = Number(self, f"t{self.temporaries} is not None", 0)
-                found.append(Conditional(exists, slope))
-            return found
+            return self.slopes_of_numbers(row, ", ".join(map(text, numbers)), len(numbers) - 1)
+
+    def slopes_of_numbers(self, row: Operation, numbers: str, count: int) -> list[Conditional]:
+        """So many partials, by a rule that is called as it is."""
+        name, found = self.function(row, "slopes"), []
+        for position in range(count):
+            self.temporaries += 1
+            self.line(f"t{self.temporaries} = {name}({numbers})[{position}]")
+            slope = Number(self, f"t{self.temporaries}")
+            exists = Number(self, f"t{self.temporaries} is not None", 0)
+            found.append(Conditional(exists, slope))
+        return found
 
     def pass_on(self, adjoint: Number, place: Place, slope: Any, guarded: bool) -> None:
         """The operand's adjoint += adjoint * slope, where the slope exists."""
-        indent = self.indent
+        indent, condition = self.indent, None
         if isinstance(slope, Conditional):
             condition, slope = slope
-            self.line(f"if {text(condition)}:")
-            self.indent += "    "
-            guarded = True
+            if self.branches:
+                self.line(f"if {text(condition)}:")
+                self.indent += "    "
+                guarded = True
         term = adjoint
         if isinstance(slope, Number) or slope not in (1.0, -1.0):
             term = self.call(multiply, (adjoint, slope))
         elif slope == -1.0:
             term = self.call(negative, (adjoint,))
+        if condition is not None and not self.branches:
+            term = self.call(where, (condition, term, 0.0))
         if place.once and not guarded:
             self.deferred[place.adjoint] = term
             self.arrived.add(place.adjoint)
@@ -674,31 +689,40 @@ class _Writer:
         self.indent = indent
 
     def add(self, place: Place, term: Number, guarded: bool) -> None:
-        sign, amount = "+", term.text
+        sign, amount = "+", term
         if term.positive is not None:
-            sign, amount = "-", term.positive.text
+            sign, amount = "-", term.positive
         target, listed = place.adjoint, place.at and f"d[{place.at}]"
         if place.reached:
             self.line(f"{place.reached} = True")
         if target in self.arrived or "[" in target:
-            self.line(f"{target} {sign}= {amount}")
+            self.line(self.increased(target, sign, amount))
             return
         self.arrived.add(target)
         if not guarded and (not place.outside or self.starts is self.outer_starts):
-            self.line(f"{target} = {f'{listed} {sign} {amount}' if listed else term.text}")
+            both = f"{listed} {sign} {text(amount, 2)}"
+            self.line(f"{target} = {both if listed else term.text}")
             return
         starts = self.outer_starts if place.outside else self.starts
         starts.append(f"{target} = {listed or 0.0}")
         if place.reached and "[" not in place.reached:
             starts.append(f"{place.reached} = {f'r[{place.at}]' if place.at else False}")
-        self.line(f"{target} {sign}= {amount}")
+        self.line(self.increased(target, sign, amount))
+
+    def increased(self, target: str, sign: str, amount: Number) -> str:
+        """The line that adds a number to a variable, or subtracts it."""
+        return f"{target} {sign}= {amount.text}"
 
     # -- all of it
     def source(self) -> tuple[str, dict[str, Any]]:
         lines = self.single_source() if self.single else self.parts_source()
         for (row, what), name in self.functions.items():
-            self.names[name] = row.value if what == "value" else row.slopes
+            self.names[name] = self.implementation(row, what)
         return "\n".join(lines) + "\n", self.names
+
+    def implementation(self, row: Operation, what: str) -> Any:
+        """What a function of the program is."""
+        return row.value if what == "value" else row.slopes
 
     def results(self) -> list[str]:
         """The outputs as text, read outside of every loop."""
@@ -739,7 +763,10 @@ class _Writer:
         """Add to the lists what was gathered in local variables, for other functions."""
         names = [name for name in self.arrived if "[" not in name and name[0] in letters]
         ours = [(int(n[1:]), n) for n in names if n[0] == "g" or int(n[1:]) < self.first]
-        return [f"    {name[0]}[{at}] += {name}" for at, name in sorted(ours)]
+        return [
+            "    " + self.increased(f"{name[0]}[{at}]", "+", Number(self, name))
+            for at, name in sorted(ours)
+        ]
 
     def single_source(self) -> list[str]:
         part = self.parts[0] if self.parts else []

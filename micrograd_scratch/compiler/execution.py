@@ -19,6 +19,7 @@ from . import interpret, runtime
 from .cells import places
 from .emit import emit
 from .emit_scalars import scalar_source
+from .emit_vectors import vector_source
 from .factor import FREE, ROWS, SHIFT
 from .layout import RESERVED, lay_out
 from .names import names_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
+MOST_ROWS = 4_096
 _RUNTIME = ("strided", "take_values", "locate", "put_values", "turned_matmul", "layer")
 
 
@@ -147,12 +149,14 @@ class Lines:
     """
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
+        self.graph, self.lock = program.graph, threading.Lock()
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
-        self.source, namespace = scalar_source(
-            program.graph, len(program.parameters), len(names), wrt_inputs, names
-        )
-        self.namespace, self.graph, self.lock = namespace, program.graph, threading.Lock()
+        self.write(program.graph, len(program.parameters), len(names), wrt_inputs, names)
         *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")
+
+    def write(self, *arguments: Any) -> None:
+        """Write the source."""
+        self.source, self.namespace = scalar_source(*arguments)
 
     def function(self, name: str, text: str) -> Any:
         """One of the functions, and what it calls."""
@@ -179,6 +183,45 @@ class Lines:
         except (ArithmeticError, ValueError):
             numbers = interpret.evaluate(self.graph, p, x)
             return [numbers[node] for node in self.graph.outputs.tolist()]
+
+
+class Vectors(Lines):
+    """The same lines, on (rows,) arrays.
+
+    doubtful   whether an adjoint that does not exist may have passed for 0.0
+    most_rows  that are run at once: what is in use stays in the cache, and there is memory for all
+    """
+
+    def write(self, *arguments: Any) -> None:
+        self.source, self.namespace, self.doubtful = vector_source(*arguments)
+        self.most_rows = max(1, min(MOST_ROWS, MOST_CELLS // (2 * len(self.graph))))
+
+    def value_and_grad(
+        self, p: list[float], x: np.ndarray, g: np.ndarray, gx: np.ndarray | None
+    ) -> float:
+        """Output 0 summed over rows; its gradient is added to g, or is gx, both of x's shape.
+
+        x is (cells, rows). Raises where Python's floats do, which the parameters still are.
+        """
+        with np.errstate(all="ignore"):
+            value, gradient = self.run(p, list(x))
+            if gx is not None:
+                for into, slope in zip(gx, gradient, strict=True):
+                    into[:] = slope
+            else:
+                g += [_summed(slope, x.shape[1]) for slope in gradient]
+            return _summed(value, x.shape[1])
+
+    def outputs(self, p: list[float], x: np.ndarray, out: np.ndarray) -> None:
+        """Write the outputs to `out`, (rows, m)."""
+        with np.errstate(all="ignore"):
+            for j, column in enumerate(self.run_forward(p, list(x))):
+                out[:, j] = column
+
+
+def _summed(x: Any, rows: int) -> float:
+    """The sum over rows of what may be the same for all."""
+    return float(np.add.reduce(x)) if np.ndim(x) else float(x) * rows
 
 
 class Mine(threading.local):

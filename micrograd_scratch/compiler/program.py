@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret
 from .emit_scalars import far_operands
-from .execution import Arrays, Buffers, Lines, Mine, again_by_lines, is_finite, may_overlap
+from .execution import Arrays, Buffers, Lines, Mine, Vectors, again_by_lines, is_finite, may_overlap
 from .fuse import fuse
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
@@ -28,8 +28,11 @@ from .tangent import tangent_graph
 from .textbook import Textbook
 
 # Microseconds, forward and backward, which decide between arrays and lines of Python: for a step of
-# arrays, for a node or an operand in it, and for one in a line (twice that if it is far away).
-STEP, CELL, LINE = 4.0, 0.005, 0.04
+# arrays, for a node or an operand in it, for one in a line (twice that if it is far away), and for
+# one in a line on an array of rows.
+STEP, CELL, LINE, VECTOR = 4.0, 0.005, 0.04, 0.6
+
+_L = TypeVar("_L", bound=Lines)
 
 
 class Program:
@@ -54,8 +57,8 @@ class Program:
         self._codes: dict[bool, Arrays] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
         self._fused_graph: Graph | None = None
-        self._prices: tuple[float, float] | None = None
-        self._lines: dict[bool, Lines] = {}
+        self._prices: tuple[float, float, float] | None = None
+        self._lines: dict[tuple[type[Lines], bool], Lines] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
         self._mine = Mine()
 
@@ -68,10 +71,8 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         out = self._outputs(theta, arrays, rows)
-        if not self._as_scalars(rows) and self._doubtful(False) and not np.isfinite(out).all():
-            for r in range(rows):
-                numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
-                out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
+        if self._doubtful(rows, False) and not np.isfinite(out).all():
+            self._evaluate(theta, arrays, out)
         return self._shaped(out, has_rows)
 
     def _outputs(self, theta: np.ndarray, arrays: list[np.ndarray], rows: int) -> np.ndarray:
@@ -84,10 +85,24 @@ class Program:
                 out[r] = lines.forward(p, _row(arrays, r).tolist())
             return out
         for start, stop in self._pieces(rows):
+            if self._as_vectors(rows):
+                columns = _columns(arrays, start, stop)
+                try:
+                    self._vectors(False).outputs(theta.tolist(), columns, out[start:stop])
+                except (ArithmeticError, ValueError):  # of numbers that all rows share
+                    self._evaluate(theta, arrays, out)
+                    break
+                continue
             run = self._state(False, stop - start)
             run.forward(theta, [x[start:stop] for x in arrays])
             run.read_outputs(out[start:stop])
         return out
+
+    def _evaluate(self, theta: np.ndarray, arrays: list[np.ndarray], out: np.ndarray) -> None:
+        """Write the outputs to `out`, node by node."""
+        for r in range(len(out)):
+            numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
+            out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
 
     def _shaped(self, out: np.ndarray, has_rows: bool) -> Any:
         if self.single:
@@ -127,8 +142,9 @@ class Program:
             if not self.inputs and self._mine.again is None and self.dtype == np.float64:
                 self._mine.again = again_by_lines(self._scalars(False).run, len(theta))
             return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
-        value = self._by_pieces(theta, arrays, rows, g, gx)
-        if self._doubtful(by_inputs) and not (
+        by = self._by_vectors if self._as_vectors(rows) else self._by_pieces
+        value = by(theta, arrays, rows, g, gx)
+        if self._doubtful(rows, by_inputs) and not (
             math.isfinite(value) and all(is_finite(x) for x in (gx if by_inputs else (g,)))
         ):
             value = self._interpreted(theta, arrays, rows, g, gx)
@@ -184,7 +200,7 @@ class Program:
             both = np.concatenate([theta, tangent], out=self._mine.both)
         out = program._outputs(both, arrays, rows)
         outputs = self.graph.outputs.tolist()
-        doubtful = conditional or not program._as_scalars(rows) and program._doubtful(False)
+        doubtful = conditional or program._doubtful(rows, False)
         if doubtful and not np.isfinite(out).all():
             for r in range(rows):
                 x = _row(arrays, r)
@@ -353,21 +369,39 @@ class Program:
 
     def _as_scalars(self, rows: int) -> bool:
         """Whether lines of Python, row by row, are expected to take less time than arrays."""
+        by_row, by_vectors, _ = self._priced()
+        return rows * by_row < by_vectors and self._is_below_steps(rows * by_row)
+
+    def _as_vectors(self, rows: int) -> bool:
+        """Whether lines of Python on arrays of rows are: with few nodes to a step."""
+        return not self._as_scalars(rows) and self._is_below_steps(self._priced()[1])
+
+    def _priced(self) -> tuple[float, float, float]:
+        """Microseconds: lines for one row, lines on arrays, and the least that steps can take."""
         if self._prices is None:
             fused = self._fused()
             size = fused.count() + len(fused.operands)
             by_row = LINE * (size + far_operands(fused)) - CELL * size
-            self._prices = by_row, STEP * longest_path(fused)
-        by_row, least = self._prices
+            self._prices = by_row, VECTOR * size, STEP * longest_path(fused)
+        return self._prices
+
+    def _is_below_steps(self, price: float) -> bool:
         # a chain has as many steps as nodes, which is known before they are scheduled
-        return rows * by_row < least or rows * by_row < STEP * len(self._groups()[1])
+        return price < self._priced()[2] or price < STEP * len(self._groups()[1])
 
     def _scalars(self, wrt_inputs: bool) -> Lines:
-        if wrt_inputs not in self._lines:
+        return self._written(Lines, wrt_inputs)
+
+    def _vectors(self, wrt_inputs: bool) -> Vectors:
+        return self._written(Vectors, wrt_inputs)
+
+    def _written(self, form: type[_L], wrt_inputs: bool) -> _L:
+        key = form, wrt_inputs
+        if key not in self._lines:
             with self._lock:
-                if wrt_inputs not in self._lines:
-                    self._lines[wrt_inputs] = Lines(self, wrt_inputs)
-        return self._lines[wrt_inputs]
+                if key not in self._lines:
+                    self._lines[key] = form(self, wrt_inputs)
+        return cast("_L", self._lines[key])
 
     def _by_lines(
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
@@ -388,6 +422,25 @@ class Program:
             g[:] = sums
         for summed in gx or [g]:
             summed /= rows
+        return total / rows
+
+    def _by_vectors(
+        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
+    ) -> float:
+        """The mean and its gradient by lines of Python on arrays of rows."""
+        vectors, p, total = self._vectors(bool(gx)), theta.tolist(), 0.0
+        by_input = np.empty((sum(self._cells), rows), self.dtype) if gx else None
+        g.fill(0.0)
+        try:
+            for start, stop in self._pieces(rows):
+                into = None if by_input is None else by_input[:, start:stop]
+                total += vectors.value_and_grad(p, _columns(arrays, start, stop), g, into)
+        except (ArithmeticError, ValueError):  # of numbers that all rows share
+            return self._interpreted(theta, arrays, rows, g, gx)
+        g /= rows
+        if by_input is not None:
+            for x, part in zip(gx, np.split(by_input, np.cumsum(self._cells)[:-1]), strict=True):
+                np.divide(part.T, rows, out=x)
         return total / rows
 
     def _by_pieces(
@@ -420,7 +473,8 @@ class Program:
         return states[key]
 
     def _pieces(self, rows: int) -> list[tuple[int, int]]:
-        most = self._compiled(False).most_rows
+        form = self._vectors(False) if self._as_vectors(rows) else self._compiled(False)
+        most = form.most_rows
         most = -(-rows // -(-rows // most))  # pieces of equal length
         return [(start, min(start + most, rows)) for start in range(0, rows, most)]
 
@@ -452,8 +506,12 @@ class Program:
         name = self.graph.rows[self.graph.op[node]].name or "leaf"
         return f"{name}({shown or numbers[node]})" + (f" at {line}" if line else "")
 
-    def _doubtful(self, wrt_inputs: bool) -> bool:
-        return self._compiled(wrt_inputs).doubtful
+    def _doubtful(self, rows: int, wrt_inputs: bool) -> bool:
+        """Whether an answer that is not finite may have to be computed anew, node by node."""
+        if self._as_scalars(rows):
+            return False
+        form = self._vectors(wrt_inputs) if self._as_vectors(rows) else self._compiled(wrt_inputs)
+        return form.doubtful
 
     def _interpreted(
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
@@ -479,6 +537,12 @@ class Program:
 
 def _checking() -> bool:
     return engine._observe is not None and engine._anomaly_mode()
+
+
+def _columns(arrays: list[np.ndarray], start: int, stop: int) -> np.ndarray:
+    """(cells, rows) of all inputs, some rows of them."""
+    parts = [x[start:stop].T for x in arrays] or [np.empty((0, stop - start))]
+    return np.ascontiguousarray(np.concatenate(parts))
 
 
 def _row(arrays: list[np.ndarray], r: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..operations import Operation, by_element, checked_index
+from ..operations import Operation, by_element, checked_index, take_of
 
 
 def strided(
@@ -92,6 +92,12 @@ def take_values(
         values, index, out = (np.moveaxis(a, -1, 0) for a in (values, index, out))
     chosen = index[..., None]  # (..., r, 1, 1) against (..., 1, c, width)
     out[...] = np.take_along_axis(values[..., None, :, :], chosen, axis=-1)[..., 0]
+
+
+def take_by_row(index: Any, *values: Any, name: str = "index") -> Any:
+    """values[index] where both hold a number per row."""
+    checked_indices(index, len(values), name)
+    return take_of.on_arrays(index, *values)
 
 
 def locate(

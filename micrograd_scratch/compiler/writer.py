@@ -23,11 +23,6 @@ from ..operations import (
     add,
     constant_power,
     divide,
-    equal,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
     maximum_of_two,
     minimum_of_two,
     multiply,
@@ -36,14 +31,13 @@ from ..operations import (
     where,
 )
 from .cells import buffer_of, by_row
-from .emit_scalars import identifier
+from .emit_scalars import COMPARISONS, identifier
 from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
 from .layout import Layout, Operand, Step, grid_steps
 from .names import name_of_step
 from .views import view_text
 
 MOST_ONES = 10_000  # beyond it sums are pairwise, which is more exact than a product with ones
-_COMPARISONS = {less, less_equal, greater, greater_equal, equal, not_equal}
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
 _RESERVED |= {"layer", "parameters", "inputs", "gradients", "buffers", "forward", "backward"}
@@ -390,7 +384,7 @@ class Writer:
             self.emit("copyto({out}, {0})", [xs[2]], out)
             return self.emit("copyto({out}, {0}, where={1})", [xs[1], condition], out)
         truths = all(isinstance(x, Array) and x.boolean for x in xs)
-        boolean = row in _COMPARISONS or truths and row in (multiply, add)
+        boolean = row in COMPARISONS or truths and row in (multiply, add)
         out = self.temporary(shape, by_row, boolean, expanded)
         name = str(row.array)
         if row in (power, constant_power) and not isinstance(xs[1], Array) and xs[1] == 0.5:

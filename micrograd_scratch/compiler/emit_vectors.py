@@ -1,0 +1,82 @@
+"""Emit vectors: the lines of Python once more, on an array of rows for every number.
+
+A chain over many rows has as many array steps as nodes, and laying out a step takes a millisecond.
+The lines that run it on floats run on arrays as well, if they neither branch on a number nor change
+one in place: `if` becomes `where`, `d += x` becomes `d = d + x`, and functions are NumPy's. What is
+computed where a condition is false is selected away afterwards; what NumPy cannot tell from a
+number (a branch not taken, times infinity) the caller finds by running node by node, as with
+arrays (program.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..operations import Conditional, Operation, constant_power, power, take_of, where
+from . import runtime
+from .dependence import MAYBE, SURELY
+from .emit_scalars import COMPARISONS, LineWriter, Number, text
+from .record import INPUT, PARAMETER, Graph
+
+
+def vector_source(
+    graph: Graph,
+    parameters: int,
+    inputs: int,
+    wrt_inputs: bool = False,
+    input_names: Sequence[str] = (),
+) -> tuple[str, dict[str, Any], bool]:
+    """As `scalar_source`, where x are (rows,) arrays, and whether results may be doubtful.
+
+    Outputs and gradients are (rows,) arrays, or floats where no row differs.
+    """
+    sizes = {PARAMETER: parameters, INPUT: inputs}
+    writer = _VectorWriter(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names)
+    source, names = writer.source()
+    return source, {**names, "where": np.where}, writer.doubtful
+
+
+class _VectorWriter(LineWriter):
+    """
+    doubtful  whether an adjoint that does not exist may have passed for 0.0
+    """
+
+    branches = False
+
+    def find_dependence(self) -> None:
+        super().find_dependence()
+        self.doubtful = MAYBE in self.reached
+        self.reached = [SURELY if way == MAYBE else way for way in self.reached]
+
+    def call(self, row: Operation, xs: Sequence[Any], index_name: str = "index") -> Number:
+        if row is where:
+            size = 1 + sum(x.size for x in xs if isinstance(x, Number))
+            return Number(self, f"where({', '.join(map(text, xs))})", 3, size)
+        number = super().call(row, xs, index_name)
+        if row in COMPARISONS:  # the sum of two truths is a truth to NumPy
+            return Number(self, f"1.0 * ({number.text})", 2, number.size + 1)
+        return number
+
+    def increased(self, target: str, sign: str, amount: Number) -> str:
+        return f"{target} = {target} {sign} {text(amount, 2)}"
+
+    def slopes_of_numbers(self, row: Operation, numbers: str, count: int) -> list[Conditional]:
+        found = []
+        for position in range(count):
+            ways = (self.function(row, f"{what}{position}") for what in ("slope", "exists"))
+            slope, exists = (Number(self, f"{name}({numbers})") for name in ways)
+            found.append(Conditional(exists, slope))
+        return found
+
+    def implementation(self, row: Operation, what: str) -> Any:
+        if what.startswith(("slope", "exists")):
+            both = runtime.slopes_by_element(row, int(what.lstrip("slopexit")))
+            return both[what.startswith("exists")]
+        if row is take_of:
+            return runtime.take_by_row
+        if row in (power, constant_power):  # NumPy's other one takes roots by sqrt: nan at -inf
+            return np.float_power
+        return row.on_arrays
