@@ -150,14 +150,16 @@ def test_one_row_equals_the_same_row_among_many():
         assert program(*[x[r] for x in arrays]) == pytest.approx(values[r], rel=1e-12)
 
 
+@pytest.mark.parametrize("form", ["arrays", "vectors"])
 @pytest.mark.parametrize("name", ["classifier", "embedding", "attention", "guarded", "extremes"])
-def test_many_rows_are_run_in_pieces(name, monkeypatch):
+def test_many_rows_are_run_in_pieces(name, form, monkeypatch):
     model = MODELS[name]()
     arrays = model.feed(np.random.default_rng(0), 50)
-    whole = compiled(model, arrays, form="arrays")
+    whole = compiled(model, arrays, form=form)
     monkeypatch.setattr(execution, "MOST_CELLS", 20)
-    cut = compiled(model, arrays, form="arrays")
-    assert len(model.compile()._pieces(50)) > 1
+    cut = compiled(model, arrays, form=form)
+    with carried_out_as(form):
+        assert model.compile()._execution(50, False).most_rows < 50
     for got, expected in zip(vars(cut).values(), vars(whole).values(), strict=True):
         if isinstance(got, list):
             for ours, theirs in zip(got, expected, strict=True):

@@ -1,13 +1,15 @@
-"""Execution: the source that the passes wrote becomes functions, and runs with buffers of its own.
+"""Execution: the source that the passes wrote becomes functions, and runs.
 
-Arrays run in the buffers of one thread for one number of rows; lines of Python run row by row and
-need none. Which of the two it is, and what happens to numbers that are not finite: program.py.
+There are three ways. Arrays run in the buffers of one thread for one number of rows; lines of
+Python run on floats, row by row; and the same lines run on an array of rows for every number. Which
+of them it is, and what happens to numbers that are not finite: program.py.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import interpret, runtime
+from . import runtime
 from .cells import places
 from .emit import emit
 from .emit_scalars import scalar_source
@@ -23,18 +25,59 @@ from .emit_vectors import vector_source
 from .factor import FREE, ROWS, SHIFT
 from .layout import RESERVED, lay_out
 from .names import names_of
+from .record import Graph
 from .source import source_of
 
 if TYPE_CHECKING:
     from .program import Program
 
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
-MOST_ROWS = 4_096
+MOST_ROWS = 4_096  # ... and an array of rows in the cache
 _RUNTIME = ("strided", "take_values", "locate", "put_values", "turned_matmul", "layer")
+Again = Callable[[Sequence[Any], Any, Any], "tuple[float, np.ndarray] | None"]
 
 
-class Arrays:
-    """A program as NumPy source, for one choice of what gradients are taken by."""
+class Execution:
+    """A program as source that runs, for one choice of what gradients are taken by.
+
+    source     the source
+    doubtful   whether an adjoint that does not exist may have passed for 0.0
+    most_rows  that are run at once
+
+    Both methods take theta (parameters,) and the inputs as (rows, cells of the input). They may
+    raise ArithmeticError or ValueError where Python's floats do.
+    """
+
+    source: str
+    doubtful = False
+    most_rows = sys.maxsize
+
+    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+        """Write the outputs to `out`, (rows, m)."""
+        raise NotImplementedError
+
+    def value_and_grad(
+        self,
+        theta: np.ndarray,
+        inputs: list[np.ndarray],
+        g: np.ndarray,
+        gx: Sequence[np.ndarray],
+        share: float,
+    ) -> float:
+        """Output 0 summed over rows; its gradient times `share` in g, or gx if there are any."""
+        raise NotImplementedError
+
+    def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
+        """value_and_grad of arguments like these, whose checks hold for them.
+
+        again(inputs, theta, out) gives None if they are not alike.
+        """
+        return None
+
+
+# ---------------------------------------------------------------- arrays
+class Arrays(Execution):
+    """NumPy source, in buffers of every thread's own."""
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
         fused, groups = program._groups()
@@ -55,6 +98,36 @@ class Arrays:
                 value = value.astype(program.dtype)
             self.namespace[name] = value
         exec(compile(self.source, "<compiled program>", "exec"), self.namespace)
+        self.dtype, self.mine = program.dtype, threading.local()
+
+    def buffers(self, rows: int) -> Buffers:
+        """This thread's buffers for so many rows."""
+        mine: dict[Any, Buffers] = self.mine.__dict__
+        if rows not in mine:
+            if len(mine) > 8:  # batch sizes that changed: keep the memory of a few
+                mine.pop(next(iter(mine)))
+            mine[rows] = Buffers(self, rows, self.dtype)
+        return mine[rows]
+
+    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+        self.buffers(len(out)).outputs(theta, inputs, out)
+
+    def value_and_grad(
+        self,
+        theta: np.ndarray,
+        inputs: list[np.ndarray],
+        g: np.ndarray,
+        gx: Sequence[np.ndarray],
+        share: float,
+    ) -> float:
+        rows = len(inputs[0]) if inputs else 1
+        return self.buffers(rows).value_and_grad(theta, inputs, g, gx, share)
+
+    def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
+        if rows > self.most_rows:
+            return None
+        buffers = self.buffers(rows)
+        return buffers.again if buffers.expect(inputs, cells) else None
 
 
 class Buffers:
@@ -79,16 +152,16 @@ class Buffers:
         self.arrays = [x.T for x in inputs]
         self.inputs = self.functions["inputs"](*self.arrays)
 
-    def forward(self, theta: np.ndarray, inputs: list[np.ndarray]) -> None:
-        """Compute every cell, of parameters theta and inputs (rows, cells of the input)."""
+    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
         self.bind(theta, inputs)
         with np.errstate(all="ignore"):
             self._forward(*self.parameters, *self.inputs)
+        for j, address in enumerate(self.compiled.layout.outputs.tolist()):
+            out[:, j] = self.cell(address)
 
     def value_and_grad(
-        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: Sequence[Any], seed: float
+        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: Sequence[Any], share: float
     ) -> float:
-        """The output summed over rows; its gradient, times the seed, in g (and gx)."""
         if gx or g is not self.g:
             by_inputs = [x.T for x in gx] or [None] * len(inputs)
             self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
@@ -99,7 +172,7 @@ class Buffers:
         self.bind(theta, inputs)
         with np.errstate(all="ignore"):
             self._forward(*self.parameters, *self.inputs)
-            self._backward(*self.parameters, *self.inputs, *self.gradients, seed)
+            self._backward(*self.parameters, *self.inputs, *self.gradients, share)
             number = self.cell(self.compiled.output)
             if number.ndim == 0:
                 return float(number) * self.rows
@@ -114,7 +187,7 @@ class Buffers:
         )
 
     def again(self, inputs: Sequence[Any], theta: Any, g: Any) -> tuple[float, np.ndarray] | None:
-        """`Mine.again`: 40 us instead of 44 for 64-32-10 at 32 rows."""
+        """As in `Execution.again`: 40 us instead of 44 for 64-32-10 at 32 rows."""
         if theta is not self.theta or g is not self.g or len(inputs) != len(self.kinds):
             return None
         arrays = []
@@ -136,27 +209,25 @@ class Buffers:
         spaces = self.theta, self.u, self.v, self.compiled.data, *self.arrays
         return spaces[address >> SHIFT][places(address)]
 
-    def read_outputs(self, out: np.ndarray) -> None:
-        """Write the outputs to `out`, (rows, m)."""
-        for j, address in enumerate(self.compiled.layout.outputs.tolist()):
-            out[:, j] = self.cell(address)
 
-
-class Lines:
-    """The functions of a program written as lines of Python, each compiled when first called.
+# ---------------------------------------------------------------- lines of Python
+class Lines(Execution):
+    """Lines on floats, in functions that are each compiled when first called.
 
     CPython takes 7 us a line, and who asks for gradients does not call `forward`.
     """
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        self.graph, self.lock = program.graph, threading.Lock()
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
         self.write(program.graph, len(program.parameters), len(names), wrt_inputs, names)
+        quick = not program.inputs and program.dtype == np.float64
+        self.size = len(program.parameters) if quick else None
         *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")
+        self.lock = threading.Lock()
 
-    def write(self, *arguments: Any) -> None:
+    def write(self, graph: Graph, *leaves: Any) -> None:
         """Write the source."""
-        self.source, self.namespace = scalar_source(*arguments)
+        self.source, self.namespace = scalar_source(graph, *leaves)
 
     def function(self, name: str, text: str) -> Any:
         """One of the functions, and what it calls."""
@@ -168,55 +239,84 @@ class Lines:
 
     @cached_property
     def run(self) -> Any:
-        """run(p, x) -> output 0, and its gradient as a list. Raises where Python's floats do."""
+        """run(p, x) -> output 0, and its gradient as a list."""
         return self.function("run", self.run_text)
 
     @cached_property
-    def run_forward(self) -> Any:
-        """run_forward(p, x) -> the outputs. Raises where Python's floats do."""
+    def forward(self) -> Any:
+        """forward(p, x) -> the outputs."""
         return self.function("forward", self.forward_text)
 
-    def forward(self, p: list[float], x: list[float]) -> Any:
-        """The outputs."""
-        try:
-            return self.run_forward(p, x)
-        except (ArithmeticError, ValueError):
-            numbers = interpret.evaluate(self.graph, p, x)
-            return [numbers[node] for node in self.graph.outputs.tolist()]
+    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+        p = theta.tolist()
+        for r in range(len(out)):
+            out[r] = self.forward(p, one_row(inputs, r).tolist())
+
+    def value_and_grad(
+        self,
+        theta: np.ndarray,
+        inputs: list[np.ndarray],
+        g: np.ndarray,
+        gx: Sequence[np.ndarray],
+        share: float,
+    ) -> float:
+        p, total = theta.tolist(), 0.0
+        sums = [0.0] * len(p)
+        for r in range(len(inputs[0]) if inputs else 1):
+            value, gradient = self.run(p, one_row(inputs, r).tolist())
+            total += value
+            if gx:
+                write_row(gx, r, gradient)
+            else:
+                sums = [a + b for a, b in zip(sums, gradient, strict=True)]
+        if not gx:
+            g[:] = sums
+        for summed in gx or [g]:
+            summed *= share
+        return total
+
+    def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
+        return None if self.size is None else again_by_lines(self.run, self.size)
 
 
 class Vectors(Lines):
-    """The same lines, on (rows,) arrays.
+    """The same lines on arrays: a number per row for each."""
 
-    doubtful   whether an adjoint that does not exist may have passed for 0.0
-    most_rows  that are run at once: what is in use stays in the cache, and there is memory for all
-    """
+    def write(self, graph: Graph, *leaves: Any) -> None:
+        self.source, self.namespace, self.doubtful = vector_source(graph, *leaves)
+        self.most_rows = max(1, min(MOST_ROWS, MOST_CELLS // (2 * len(graph))))
 
-    def write(self, *arguments: Any) -> None:
-        self.source, self.namespace, self.doubtful = vector_source(*arguments)
-        self.most_rows = max(1, min(MOST_ROWS, MOST_CELLS // (2 * len(self.graph))))
+    def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
+        return None
+
+    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+        with np.errstate(all="ignore"):
+            for j, column in enumerate(self.forward(theta.tolist(), _columns(inputs))):
+                out[:, j] = column
 
     def value_and_grad(
-        self, p: list[float], x: np.ndarray, g: np.ndarray, gx: np.ndarray | None
+        self,
+        theta: np.ndarray,
+        inputs: list[np.ndarray],
+        g: np.ndarray,
+        gx: Sequence[np.ndarray],
+        share: float,
     ) -> float:
-        """Output 0 summed over rows; its gradient is added to g, or is gx, both of x's shape.
-
-        x is (cells, rows). Raises where Python's floats do, which the parameters still are.
-        """
+        rows = len(inputs[0]) if inputs else 1
         with np.errstate(all="ignore"):
-            value, gradient = self.run(p, list(x))
-            if gx is not None:
-                for into, slope in zip(gx, gradient, strict=True):
-                    into[:] = slope
-            else:
-                g += [_summed(slope, x.shape[1]) for slope in gradient]
-            return _summed(value, x.shape[1])
+            value, gradient = self.run(theta.tolist(), _columns(inputs))
+            if not gx:
+                g[:] = [_summed(slope, rows) * share for slope in gradient]
+            slopes = iter(gradient)
+            for x in gx:
+                for column in x.T:
+                    np.multiply(next(slopes), share, out=column)
+            return _summed(value, rows)
 
-    def outputs(self, p: list[float], x: np.ndarray, out: np.ndarray) -> None:
-        """Write the outputs to `out`, (rows, m)."""
-        with np.errstate(all="ignore"):
-            for j, column in enumerate(self.run_forward(p, list(x))):
-                out[:, j] = column
+
+def _columns(inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The cells of all inputs, (rows,) each."""
+    return [np.ascontiguousarray(column) for x in inputs for column in x.T]
 
 
 def _summed(x: Any, rows: int) -> float:
@@ -224,23 +324,8 @@ def _summed(x: Any, rows: int) -> float:
     return float(np.add.reduce(x)) if np.ndim(x) else float(x) * rows
 
 
-class Mine(threading.local):
-    """What a program keeps for each thread.
-
-    states  (by inputs, rows) -> buffers
-    both    parameters and a tangent, for forward mode
-    again   value_and_grad of arguments like those of the call before, whose checks hold for them:
-            again(inputs, theta, out) gives None if they are not alike
-    """
-
-    def __init__(self) -> None:
-        self.states: dict[tuple[bool, int], Buffers] = {}
-        self.both: np.ndarray | None = None
-        self.again: Callable[..., tuple[float, np.ndarray] | None] | None = None
-
-
-def again_by_lines(run: Any, size: int) -> Any:
-    """`again` of a small expression, which notices every check."""
+def again_by_lines(run: Any, size: int) -> Again:
+    """`Execution.again` for a small expression, which notices every check."""
     # `is`: 0.02 us less than a comparison; another object that is float64 takes the longer way
     array, float64, shape = np.ndarray, np.dtype(np.float64), (size,)
     # 0.14 us for 3 numbers where `out[:] =` takes 0.21, 6 for 1,000 instead of 15
@@ -266,6 +351,19 @@ def again_by_lines(run: Any, size: int) -> Any:
         return float(value), out
 
     return again
+
+
+def one_row(arrays: list[np.ndarray], r: int) -> np.ndarray:
+    """The cells of all inputs in row r."""
+    return np.concatenate([x[r] for x in arrays]) if arrays else np.empty(0)
+
+
+def write_row(gx: Sequence[np.ndarray], r: int, numbers: Any) -> None:
+    """The numbers of all inputs of one row, to the arrays (rows, cells) of every input."""
+    start = 0
+    for x in gx:
+        x[r] = numbers[start : start + x.shape[1]]
+        start += x.shape[1]
 
 
 def is_finite(x: np.ndarray) -> bool:

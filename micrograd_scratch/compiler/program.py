@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -18,7 +18,17 @@ from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret
 from .emit_scalars import far_operands
-from .execution import Arrays, Buffers, Lines, Mine, Vectors, again_by_lines, is_finite, may_overlap
+from .execution import (
+    Again,
+    Arrays,
+    Execution,
+    Lines,
+    Vectors,
+    is_finite,
+    may_overlap,
+    one_row,
+    write_row,
+)
 from .fuse import fuse
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
@@ -32,7 +42,7 @@ from .textbook import Textbook
 # one in a line on an array of rows.
 STEP, CELL, LINE, VECTOR = 4.0, 0.005, 0.04, 0.6
 
-_L = TypeVar("_L", bound=Lines)
+_Way = TypeVar("_Way", bound=Execution)
 
 
 class Program:
@@ -54,13 +64,12 @@ class Program:
         self.single, self.dtype = single, np.dtype(dtype)
         self._cells = [math.prod(shape) for _, shape in self.inputs]
         self._lock = threading.Lock()
-        self._codes: dict[bool, Arrays] = {}
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
         self._fused_graph: Graph | None = None
         self._prices: tuple[float, float, float] | None = None
-        self._lines: dict[tuple[type[Lines], bool], Lines] = {}
+        self._written: dict[tuple[type[Execution], bool], Execution] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
-        self._mine = Mine()
+        self._mine = _Mine()
 
     def __reduce__(self) -> Any:
         return Program, (self.graph, self.parameters, self.inputs, self.single, str(self.dtype))
@@ -71,37 +80,28 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         out = self._outputs(theta, arrays, rows)
-        if self._doubtful(rows, False) and not np.isfinite(out).all():
+        if self._execution(rows, False).doubtful and not np.isfinite(out).all():
             self._evaluate(theta, arrays, out)
         return self._shaped(out, has_rows)
 
     def _outputs(self, theta: np.ndarray, arrays: list[np.ndarray], rows: int) -> np.ndarray:
-        """(rows, outputs), as lines or arrays compute them."""
+        """(rows, outputs), as source computes them."""
         self._look_for_anomalies(theta, arrays, False)
-        out = np.empty((rows, len(self.graph.outputs)), self.dtype)
-        if self._as_scalars(rows):
-            lines, p = self._scalars(False), theta.tolist()
-            for r in range(rows):
-                out[r] = lines.forward(p, _row(arrays, r).tolist())
-            return out
-        for start, stop in self._pieces(rows):
-            if self._as_vectors(rows):
-                columns = _columns(arrays, start, stop)
-                try:
-                    self._vectors(False).outputs(theta.tolist(), columns, out[start:stop])
-                except (ArithmeticError, ValueError):  # of numbers that all rows share
-                    self._evaluate(theta, arrays, out)
-                    break
-                continue
-            run = self._state(False, stop - start)
-            run.forward(theta, [x[start:stop] for x in arrays])
-            run.read_outputs(out[start:stop])
+        run, out = (
+            self._execution(rows, False),
+            np.empty((rows, len(self.graph.outputs)), self.dtype),
+        )
+        try:
+            for some in _pieces(rows, run.most_rows):
+                run.outputs(theta, [x[some] for x in arrays], out[some])
+        except (ArithmeticError, ValueError):  # where Python's floats raise
+            self._evaluate(theta, arrays, out)
         return out
 
     def _evaluate(self, theta: np.ndarray, arrays: list[np.ndarray], out: np.ndarray) -> None:
         """Write the outputs to `out`, node by node."""
         for r in range(len(out)):
-            numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
+            numbers = interpret.evaluate(self.graph, theta, one_row(arrays, r))
             out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
 
     def _shaped(self, out: np.ndarray, has_rows: bool) -> Any:
@@ -137,19 +137,17 @@ class Program:
                 theta = theta.copy()
             arrays = [x.copy() if may_overlap(x, out) else x for x in arrays]
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
-        if self._as_scalars(rows):
-            value = self._by_lines(theta, arrays, rows, g, gx)
-            if not self.inputs and self._mine.again is None and self.dtype == np.float64:
-                self._mine.again = again_by_lines(self._scalars(False).run, len(theta))
-            return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
-        by = self._by_vectors if self._as_vectors(rows) else self._by_pieces
-        value = by(theta, arrays, rows, g, gx)
-        if self._doubtful(rows, by_inputs) and not (
-            math.isfinite(value) and all(is_finite(x) for x in (gx if by_inputs else (g,)))
-        ):
+        run = self._execution(rows, by_inputs)
+        try:
+            value = self._by_pieces(run, theta, arrays, rows, g, gx)
+            answers = gx if by_inputs else [g]
+            doubtful = run.doubtful and not (math.isfinite(value) and all(map(is_finite, answers)))
+        except (ArithmeticError, ValueError):  # where Python's floats raise
+            doubtful = True
+        if doubtful:
             value = self._interpreted(theta, arrays, rows, g, gx)
-        elif not by_inputs and (run := self._mine.states.get((False, rows))) is not None:
-            self._mine.again = run.again if run.expect(inputs, self._cells) else None
+        elif not by_inputs:
+            self._mine.again = run.again(inputs, self._cells, rows)
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
 
     def _by_input(self, gx: list[np.ndarray], has_rows: bool) -> Any:
@@ -200,10 +198,10 @@ class Program:
             both = np.concatenate([theta, tangent], out=self._mine.both)
         out = program._outputs(both, arrays, rows)
         outputs = self.graph.outputs.tolist()
-        doubtful = conditional or program._doubtful(rows, False)
+        doubtful = conditional or program._execution(rows, False).doubtful
         if doubtful and not np.isfinite(out).all():
             for r in range(rows):
-                x = _row(arrays, r)
+                x = one_row(arrays, r)
                 x, *along = np.split(x, 2) if along_inputs else (x,)
                 numbers = interpret.evaluate(self.graph, theta, x)
                 ways = (None, along[0]) if along_inputs else (tangent, None)
@@ -241,8 +239,7 @@ class Program:
     @property
     def source(self) -> str:
         """The source that runs: NumPy with every view bound beforehand, or lines of Python."""
-        arrays = not self._as_scalars(1)
-        return self._compiled(False).source if arrays else self._scalars(False).source
+        return self._execution(1, False).source
 
     @property
     def textbook(self) -> Textbook:
@@ -389,94 +386,41 @@ class Program:
         # a chain has as many steps as nodes, which is known before they are scheduled
         return price < self._priced()[2] or price < STEP * len(self._groups()[1])
 
-    def _scalars(self, wrt_inputs: bool) -> Lines:
-        return self._written(Lines, wrt_inputs)
-
-    def _vectors(self, wrt_inputs: bool) -> Vectors:
-        return self._written(Vectors, wrt_inputs)
-
-    def _written(self, form: type[_L], wrt_inputs: bool) -> _L:
-        key = form, wrt_inputs
-        if key not in self._lines:
-            with self._lock:
-                if key not in self._lines:
-                    self._lines[key] = form(self, wrt_inputs)
-        return cast("_L", self._lines[key])
-
-    def _by_lines(
-        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
-    ) -> float:
-        lines, p = self._scalars(bool(gx)), theta.tolist()
-        total, sums = 0.0, [0.0] * len(p)
-        try:
-            for r in range(rows):
-                value, gradient = lines.run(p, _row(arrays, r).tolist())
-                total += value
-                if gx:
-                    _write_row(gx, r, gradient)
-                else:
-                    sums = [a + b for a, b in zip(sums, gradient, strict=True)]
-        except (ArithmeticError, ValueError):
-            return self._interpreted(theta, arrays, rows, g, gx)
-        if not gx:
-            g[:] = sums
-        for summed in gx or [g]:
-            summed /= rows
-        return total / rows
-
-    def _by_vectors(
-        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
-    ) -> float:
-        """The mean and its gradient by lines of Python on arrays of rows."""
-        vectors, p, total = self._vectors(bool(gx)), theta.tolist(), 0.0
-        by_input = np.empty((sum(self._cells), rows), self.dtype) if gx else None
-        g.fill(0.0)
-        try:
-            for start, stop in self._pieces(rows):
-                into = None if by_input is None else by_input[:, start:stop]
-                total += vectors.value_and_grad(p, _columns(arrays, start, stop), g, into)
-        except (ArithmeticError, ValueError):  # of numbers that all rows share
-            return self._interpreted(theta, arrays, rows, g, gx)
-        g /= rows
-        if by_input is not None:
-            for x, part in zip(gx, np.split(by_input, np.cumsum(self._cells)[:-1]), strict=True):
-                np.divide(part.T, rows, out=x)
-        return total / rows
-
-    def _by_pieces(
-        self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
-    ) -> float:
-        """The mean and its gradient by arrays, so many rows at a time as there are buffers for."""
-        total = 0.0
-        for start, stop in self._pieces(rows):
-            run = self._state(bool(gx), stop - start)
-            part, gx_part = ([x[start:stop] for x in every] for every in (arrays, gx))
-            into = g if start == 0 else np.empty_like(g)
-            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
-            if start:
-                g += into
-        return total / rows
+    def _execution(self, rows: int, wrt_inputs: bool) -> Execution:
+        """What runs so many rows."""
+        lines, vectors = self._as_scalars(rows), self._as_vectors(rows)
+        return self._as(Lines if lines else Vectors if vectors else Arrays, wrt_inputs)
 
     def _compiled(self, wrt_inputs: bool) -> Arrays:
-        if wrt_inputs not in self._codes:
+        return self._as(Arrays, wrt_inputs)
+
+    def _as(self, way: type[_Way], wrt_inputs: bool) -> _Way:
+        """The program's source in one of three ways, written when first asked for."""
+        key = way, wrt_inputs
+        if key not in self._written:
             with self._lock:
-                if wrt_inputs not in self._codes:
-                    self._codes[wrt_inputs] = Arrays(self, wrt_inputs)
-        return self._codes[wrt_inputs]
+                if key not in self._written:
+                    self._written[key] = way(self, wrt_inputs)  # type: ignore[call-arg]
+        return cast("_Way", self._written[key])
 
-    def _state(self, wrt_inputs: bool, rows: int) -> Buffers:
-        states, key = self._mine.states, (wrt_inputs, rows)
-        if key not in states:
-            if len(states) > 8:  # batch sizes that changed: keep the memory of a few
-                states.pop(next(iter(states)))
-            states[key] = Buffers(self._compiled(wrt_inputs), rows, self.dtype)
-        return states[key]
-
-    def _pieces(self, rows: int) -> list[tuple[int, int]]:
-        form = self._vectors(False) if self._as_vectors(rows) else self._compiled(False)
-        most = form.most_rows
-        most = -(-rows // -(-rows // most))  # pieces of equal length
-        return [(start, min(start + most, rows)) for start in range(0, rows, most)]
+    def _by_pieces(
+        self,
+        run: Execution,
+        theta: np.ndarray,
+        arrays: list[np.ndarray],
+        rows: int,
+        g: np.ndarray,
+        gx: list[Any],
+    ) -> float:
+        """The mean and its gradient, so many rows at a time as there is memory for."""
+        total = 0.0
+        for some in _pieces(rows, run.most_rows):
+            part, gx_part = ([x[some] for x in every] for every in (arrays, gx))
+            into = g if some.start == 0 else np.empty_like(g)
+            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
+            if some.start:
+                g += into
+        return total / rows
 
     def _look_for_anomalies(
         self, theta: np.ndarray, arrays: list[np.ndarray], backward: bool
@@ -485,7 +429,7 @@ class Program:
         if not _checking():
             return
         for r in range(len(arrays[0]) if arrays else 1):
-            numbers = interpret.evaluate(self.graph, theta, _row(arrays, r))
+            numbers = interpret.evaluate(self.graph, theta, one_row(arrays, r))
             for node, number in enumerate(numbers):
                 if not math.isfinite(number):
                     raise AnomalyError(f"{self._describe(node, numbers)} is {number} in row {r}")
@@ -506,13 +450,6 @@ class Program:
         name = self.graph.rows[self.graph.op[node]].name or "leaf"
         return f"{name}({shown or numbers[node]})" + (f" at {line}" if line else "")
 
-    def _doubtful(self, rows: int, wrt_inputs: bool) -> bool:
-        """Whether an answer that is not finite may have to be computed anew, node by node."""
-        if self._as_scalars(rows):
-            return False
-        form = self._vectors(wrt_inputs) if self._as_vectors(rows) else self._compiled(wrt_inputs)
-        return form.doubtful
-
     def _interpreted(
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
     ) -> float:
@@ -523,7 +460,7 @@ class Program:
         inputs = np.flatnonzero(graph.kind == INPUT).tolist()
         g[:] = 0.0
         for r in range(rows):
-            x = _row(arrays, r)
+            x = one_row(arrays, r)
             numbers = interpret.evaluate(graph, theta, x)
             total += numbers[output]
             adjoints = interpret.adjoints(graph, numbers, output)
@@ -531,7 +468,7 @@ class Program:
             for nodes, into in ((parameters, g), (inputs, by_input)):
                 for node in nodes:
                     into[graph.slot[node]] += (adjoints[node] or 0.0) / rows
-            _write_row(gx, r, by_input)
+            write_row(gx, r, by_input)
         return total / rows
 
 
@@ -539,19 +476,19 @@ def _checking() -> bool:
     return engine._observe is not None and engine._anomaly_mode()
 
 
-def _columns(arrays: list[np.ndarray], start: int, stop: int) -> np.ndarray:
-    """(cells, rows) of all inputs, some rows of them."""
-    parts = [x[start:stop].T for x in arrays] or [np.empty((0, stop - start))]
-    return np.ascontiguousarray(np.concatenate(parts))
+def _pieces(rows: int, most: int) -> Iterator[slice]:
+    """So many rows in pieces of equal length, of `most` rows at most."""
+    length = -(-rows // -(-rows // most))
+    for start in range(0, rows, length):
+        yield slice(start, min(start + length, rows))
 
 
-def _row(arrays: list[np.ndarray], r: int) -> np.ndarray:
-    return np.concatenate([x[r] for x in arrays]) if arrays else np.empty(0)
+class _Mine(threading.local):
+    """What a program keeps for each thread.
 
+    both   parameters and a tangent, for forward mode
+    again  value_and_grad of arguments like those of the call before (execution.py)
+    """
 
-def _write_row(gx: list[np.ndarray], r: int, numbers: Any) -> None:
-    """The numbers of all inputs of one row, to the arrays (rows, cells) of every input."""
-    start = 0
-    for x in gx:
-        x[r] = numbers[start : start + x.shape[1]]
-        start += x.shape[1]
+    both: np.ndarray | None = None
+    again: Again | None = None

@@ -99,9 +99,8 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
 
 def passes(program: Any) -> Any:
     """The passes run when an answer is first asked for: all of them, and CPython's compiler."""
-    if program._as_scalars(1):
-        return program._scalars(False).run
-    return program.source
+    execution = program._execution(1, False)
+    return getattr(execution, "run", execution)
 
 
 def eager_gradient(output: Value, parameters: list[Value]) -> list[float]:

@@ -58,10 +58,14 @@ def table(program: Any, call: Callable[[], Any]) -> str:
     def mark(line: int, now: Callable[[], int] = time.perf_counter_ns) -> None:
         marks.append((line, now()))
 
+    def start_anew() -> None:
+        """Have buffers made anew, for they bind the functions."""
+        inner.mine, program._mine = threading.local(), type(program._mine)()
+
     plain, inner.namespace = inner.namespace, {**inner.namespace, "_mark": mark}
     exec(compile(tree, "<marked program>", "exec"), inner.namespace)
     try:
-        program._mine = threading.local()  # buffers bind the functions: make them anew
+        start_anew()
         for _ in range(3):
             call()
         if not marks:
@@ -78,7 +82,8 @@ def table(program: Any, call: Callable[[], Any]) -> str:
                 spent[line] += after - before - overhead if line else 0
             runs.append(spent)
     finally:
-        inner.namespace, program._mine = plain, threading.local()
+        inner.namespace = plain
+        start_anew()
     whole = statistics.median(_seconds(call) for _ in range(calls)) * 1e6
     # the median, since a line that is interrupted looks a hundred times as slow as it is
     each = {line: statistics.median(run[line] for run in runs) / 1e3 for line in runs[0] if line}
