@@ -9,17 +9,17 @@ It leaves out which graphs are asked about.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 
 import micrograd_scratch as mg
 from micrograd_scratch import Value, engine
-from micrograd_scratch.compiler import program as program_module
+from micrograd_scratch.compiler.execution import Arrays, Execution, Lines, Vectors
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
@@ -51,17 +51,16 @@ class Model:
 @contextmanager
 def carried_out_as(form: str) -> Iterator[None]:
     """Programs run as "arrays", "lines" of Python, lines on "vectors", or as is cheapest ("")."""
-    before = program_module.LINE, program_module.VECTOR
-    program_module.LINE, program_module.VECTOR = {
-        "arrays": (math.inf, math.inf),
-        "lines": (0.0, math.inf),
-        "vectors": (math.inf, 0.0),
-        "": before,
-    }[form]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        if form:
+            way = {"arrays": Arrays, "lines": Lines, "vectors": Vectors}[form]
+            choose = mg.Program._way
+
+            def forced(program: mg.Program, rows: int) -> type[Execution]:
+                return way if program.graph.count() else choose(program, rows)
+
+            patch.setattr(mg.Program, "_way", forced)
         yield
-    finally:
-        program_module.LINE, program_module.VECTOR = before
 
 
 @dataclass

@@ -225,7 +225,7 @@ class Adjoints:
             if view and view.gradient and not view.suffix.endswith((".T", ".swapaxes(-1, -2)")):
                 space, offset, strides = view.regular  # itself an adjoint
                 cells = offset + grid_steps(view.shape, strides)
-                self.read[space][cells] = True
+                self.read[space][cells[cells < self.layout.sizes[space]]] = True
             else:
                 spare, space, cells = self.spare(term.shape, term.by_row, term.expanded)
                 self.writer.store(term, spare)

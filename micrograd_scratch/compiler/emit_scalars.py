@@ -87,7 +87,7 @@ class Number(Symbol):
         """The same with the other sign."""
         if self.positive is not None:
             return self.positive
-        return Number(self.writer, f"-{text(self, 2)}", 2, self.size + 1, self)
+        return Number(self.writer, f"-{text(as_float(self), 2)}", 2, self.size + 1, self)
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.writer.apply(row, xs)
@@ -370,13 +370,13 @@ class LineWriter:
             if isinstance(x, Number):
                 size += x.size
         if row is where:
-            c, a, b = (text(x, 0) for x in xs)
-            return Number(self, f"{a} if {c} else {b}", -1, size)
+            return self.choice(xs[0], as_float(xs[1]), as_float(xs[2]), size)
         if row is negative:
             x = xs[0]
             return (x if isinstance(x, Number) else Number(self, text(x, 3))).negative()
         if row in _LEVELS:
             return self.arithmetic(row, xs[0], xs[1], size)
+        xs = [as_float(x) for x in xs]
         if row in (total_of, dot_of):
             return Number(self, " + ".join(_terms(row, xs)), 1, size)
         texts = [text(x) for x in xs]
@@ -384,9 +384,15 @@ class LineWriter:
             texts.append(f"name={index_name!r}")
         return Number(self, f"{self.function(row, 'value')}({', '.join(texts)})", 3, size)
 
+    def choice(self, condition: Any, a: Any, b: Any, size: int) -> Number:
+        """a where the condition is true, and b elsewhere."""
+        return Number(self, f"{text(a, 0)} if {text(condition, 0)} else {text(b, 0)}", -1, size)
+
     def arithmetic(self, row: Operation, a: Any, b: Any, size: int) -> Number:
         """a + b and the like, of so many operations."""
         level, minus = _LEVELS[row], False
+        if level == 1 or is_truth(b):  # a float times a truth is exact
+            a, b = as_float(a), as_float(b)
         if isinstance(b, Number) and b.positive is not None and level:
             b, minus = b.positive, level == 2
             row = subtract if row is add else add if row is subtract else row
@@ -505,6 +511,7 @@ class LineWriter:
         if expression.size <= SIZE and self.once_here(i):
             self.inlined[name] = expression
             return
+        expression = as_float(expression)
         self.line(f"{name}{stored} = {expression.text}")
         self.known.setdefault(expression.text, name)
 
@@ -861,6 +868,16 @@ def _parts(whole: Iterable[Stretch], most: int) -> Iterable[list[Stretch]]:
 
 
 # ---------------------------------------------------------------- text
+def is_truth(x: Any) -> bool:
+    """Whether it is a comparison, which gives a bool."""
+    return isinstance(x, Number) and x.level == 0
+
+
+def as_float(x: Any) -> Any:
+    """A truth as a number: the negative of False is 0, and has no sign."""
+    return Number(x.writer, f"1.0 * {text(x, 2)}", 2, x.size + 1) if is_truth(x) else x
+
+
 def text(x: Any, level: int = -1) -> str:
     """A number or a name as source, in brackets if it binds less tightly than `level`."""
     if isinstance(x, Number):

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..operations import Conditional, Operation, constant_power, power, take_of, where
+from ..operations import Conditional, Operation, constant_power, power, take_of
 from . import runtime
-from .dependence import MAYBE, SURELY
-from .emit_scalars import COMPARISONS, LineWriter, Number, text
-from .record import INPUT, PARAMETER, Graph
+from .dependence import MAYBE, SURELY, rule_of
+from .emit_scalars import LineWriter, Number, text
+from .record import COMPUTED, INPUT, PARAMETER, Graph
 
 
 def vector_source(
@@ -48,17 +48,18 @@ class _VectorWriter(LineWriter):
 
     def find_dependence(self) -> None:
         super().find_dependence()
-        self.doubtful = MAYBE in self.reached
+        graph, rows = self.graph, self.graph.rows
+        maybe = [i for i, way in enumerate(self.reached) if way == MAYBE and self.wanted[i]]
+        # 0.0 times a number is 0.0, but 0.0 times infinity is not
+        self.doubtful = any(
+            rule_of(rows[graph.op[i]], len(graph.operands_of(i))).numbers is None
+            for i in maybe
+            if graph.kind[i] == COMPUTED
+        )
         self.reached = [SURELY if way == MAYBE else way for way in self.reached]
 
-    def call(self, row: Operation, xs: Sequence[Any], index_name: str = "index") -> Number:
-        if row is where:
-            size = 1 + sum(x.size for x in xs if isinstance(x, Number))
-            return Number(self, f"where({', '.join(map(text, xs))})", 3, size)
-        number = super().call(row, xs, index_name)
-        if row in COMPARISONS:  # the sum of two truths is a truth to NumPy
-            return Number(self, f"1.0 * ({number.text})", 2, number.size + 1)
-        return number
+    def choice(self, condition: Any, a: Any, b: Any, size: int) -> Number:
+        return Number(self, f"where({text(condition)}, {text(a)}, {text(b)})", 3, size)
 
     def increased(self, target: str, sign: str, amount: Number) -> str:
         return f"{target} = {target} {sign} {text(amount, 2)}"

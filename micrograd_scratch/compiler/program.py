@@ -37,11 +37,11 @@ from .stages import Stages, show, stages
 from .tangent import tangent_graph
 from .textbook import Textbook
 
-# Microseconds, forward and backward, which decide between arrays and lines of Python: for a step of
-# arrays, for a node or an operand in it, for one in a line (twice that if it is far away), and for
-# one in a line on an array of rows.
-STEP, CELL, LINE, VECTOR = 4.0, 0.005, 0.04, 0.6
-
+# Microseconds, forward and backward, which decide how a program runs. A step of arrays takes STEP
+# (writing it, a millisecond, WRITE: of 250 calls), and CELL for a node or an operand in it; that
+# takes LINE in a line of Python (twice that if it is far away). Lines on arrays of rows take CALL,
+# and VECTOR for a node or an operand.
+STEP, WRITE, CELL, LINE, CALL, VECTOR = 4.0, 4.0, 0.005, 0.04, 30.0, 0.6
 _Way = TypeVar("_Way", bound=Execution)
 
 
@@ -66,7 +66,7 @@ class Program:
         self._lock = threading.Lock()
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
         self._fused_graph: Graph | None = None
-        self._prices: tuple[float, float, float] | None = None
+        self._prices: tuple[float, float, int] | None = None
         self._written: dict[tuple[type[Execution], bool], Execution] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
         self._mine = _Mine()
@@ -80,7 +80,7 @@ class Program:
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         out = self._outputs(theta, arrays, rows)
-        if self._execution(rows, False).doubtful and not np.isfinite(out).all():
+        if self._execution(rows, False).padded and not np.isfinite(out).all():
             self._evaluate(theta, arrays, out)
         return self._shaped(out, has_rows)
 
@@ -138,16 +138,13 @@ class Program:
             arrays = [x.copy() if may_overlap(x, out) else x for x in arrays]
         gx = [np.empty_like(x) for x in arrays] if by_inputs else []
         run = self._execution(rows, by_inputs)
-        try:
-            value = self._by_pieces(run, theta, arrays, rows, g, gx)
-            answers = gx if by_inputs else [g]
-            doubtful = run.doubtful and not (math.isfinite(value) and all(map(is_finite, answers)))
-        except (ArithmeticError, ValueError):  # where Python's floats raise
-            doubtful = True
-        if doubtful:
-            value = self._interpreted(theta, arrays, rows, g, gx)
-        elif not by_inputs:
+        value = self._by(run, theta, arrays, rows, g, gx)
+        if value is not None and not by_inputs:
             self._mine.again = run.again(inputs, self._cells, rows)
+        if value is None and type(run) is Vectors:  # on floats they know what is reached
+            value = self._by(self._as(Lines, by_inputs), theta, arrays, rows, g, gx)
+        if value is None:
+            value = self._interpreted(theta, arrays, rows, g, gx)
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
 
     def _by_input(self, gx: list[np.ndarray], has_rows: bool) -> Any:
@@ -198,7 +195,7 @@ class Program:
             both = np.concatenate([theta, tangent], out=self._mine.both)
         out = program._outputs(both, arrays, rows)
         outputs = self.graph.outputs.tolist()
-        doubtful = conditional or program._execution(rows, False).doubtful
+        doubtful = conditional or program._execution(rows, False).padded
         if doubtful and not np.isfinite(out).all():
             for r in range(rows):
                 x = one_row(arrays, r)
@@ -364,32 +361,23 @@ class Program:
             self._plan = self._fused(), schedule(self._fused())
         return self._plan
 
-    def _as_scalars(self, rows: int) -> bool:
-        """Whether lines of Python, row by row, are expected to take less time than arrays."""
-        by_row, by_vectors, _ = self._priced()
-        return rows * by_row < by_vectors and self._is_below_steps(rows * by_row)
-
-    def _as_vectors(self, rows: int) -> bool:
-        """Whether lines of Python on arrays of rows are: with few nodes to a step."""
-        return not self._as_scalars(rows) and self._is_below_steps(self._priced()[1])
-
-    def _priced(self) -> tuple[float, float, float]:
-        """Microseconds: lines for one row, lines on arrays, and the least that steps can take."""
+    def _way(self, rows: int) -> type[Execution]:
+        """What so many rows are expected to take least time by."""
         if self._prices is None:
             fused = self._fused()
             size = fused.count() + len(fused.operands)
             by_row = LINE * (size + far_operands(fused)) - CELL * size
-            self._prices = by_row, VECTOR * size, STEP * longest_path(fused)
-        return self._prices
-
-    def _is_below_steps(self, price: float) -> bool:
+            self._prices = by_row, CALL + VECTOR * size, longest_path(fused)
+        lines, vectors, least = rows * self._prices[0], *self._prices[1:]
+        price, step = (lines, STEP) if lines < vectors else (vectors, STEP + WRITE)
         # a chain has as many steps as nodes, which is known before they are scheduled
-        return price < self._priced()[2] or price < STEP * len(self._groups()[1])
+        if price >= step * least and price >= step * len(self._groups()[1]):
+            return Arrays
+        return Lines if lines < vectors else Vectors
 
     def _execution(self, rows: int, wrt_inputs: bool) -> Execution:
         """What runs so many rows."""
-        lines, vectors = self._as_scalars(rows), self._as_vectors(rows)
-        return self._as(Lines if lines else Vectors if vectors else Arrays, wrt_inputs)
+        return self._as(self._way(rows), wrt_inputs)
 
     def _compiled(self, wrt_inputs: bool) -> Arrays:
         return self._as(Arrays, wrt_inputs)
@@ -403,7 +391,7 @@ class Program:
                     self._written[key] = way(self, wrt_inputs)  # type: ignore[call-arg]
         return cast("_Way", self._written[key])
 
-    def _by_pieces(
+    def _by(
         self,
         run: Execution,
         theta: np.ndarray,
@@ -411,15 +399,23 @@ class Program:
         rows: int,
         g: np.ndarray,
         gx: list[Any],
-    ) -> float:
-        """The mean and its gradient, so many rows at a time as there is memory for."""
+    ) -> float | None:
+        """The mean and its gradient, so many rows at a time as there is memory for.
+
+        None where Python's floats raise, or where what is not finite may be wrong.
+        """
         total = 0.0
-        for some in _pieces(rows, run.most_rows):
-            part, gx_part = ([x[some] for x in every] for every in (arrays, gx))
-            into = g if some.start == 0 else np.empty_like(g)
-            total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
-            if some.start:
-                g += into
+        try:
+            for some in _pieces(rows, run.most_rows):
+                part, gx_part = ([x[some] for x in every] for every in (arrays, gx))
+                into = g if some.start == 0 else np.empty_like(g)
+                total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
+                if some.start:
+                    g += into
+        except (ArithmeticError, ValueError):
+            return None
+        if run.doubtful and not (math.isfinite(total) and all(map(is_finite, gx or [g]))):
+            return None
         return total / rows
 
     def _look_for_anomalies(
