@@ -35,6 +35,8 @@ from micrograd_scratch import (
     where,
 )
 
+MIDDLE = mg.operation("middle", lambda a, b: 0.5 * a + 0.5 * b, lambda y, a, b: (0.5, 0.5))
+
 
 @pytest.fixture(params=["arrays", "lines", "vectors"], autouse=True)
 def form(request):
@@ -147,6 +149,41 @@ def test_a_gradient_over_an_input_of_the_same_shape_as_before(rows):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_matrix_without_rows_is_one_row_each_time():
+    x, w = [leaves(0.1, 0.2), leaves(0.3, 0.4), leaves(0.5, 0.6)], leaves(1.0, 2.0)
+    program = mg.compile(total([sin(dot(w, row)) for row in x]), inputs=[x], parameters=w)
+    X, theta, g = np.arange(6.0).reshape(3, 2), np.array([0.3, -0.2]), np.empty(2)
+    found = [program.value_and_grad(X, parameters=theta, out=g)[0] for _ in range(3)]
+    assert found == [found[0]] * 3
+    assert found[0] == pytest.approx(np.sin(X @ theta).sum(), rel=1e-12)
+
+
+def test_parameters_that_a_call_without_gradient_has_seen_may_be_overwritten():
+    w, x = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4)
+    program = mg.compile(square(dot(w, x)) + sin(w[0] * x[1]), inputs=[x], parameters=w)
+    X, g = np.random.default_rng(0).normal(size=(300, 3)), np.empty(3)
+    theta = np.array([0.3, 0.2, 0.1])
+    for _ in range(2):
+        expected = program.value_and_grad(X, parameters=theta, out=g)[1].copy()
+    g[:] = theta
+    program(X, parameters=g)
+    np.testing.assert_array_equal(program.value_and_grad(X, parameters=g, out=g)[1], expected)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+def test_arrays_that_were_given_another_shape_in_place():
+    w, x = leaves(0.1, 0.4), leaves(0.0, 0.2)
+    program = mg.compile(sin(dot(w, x)), inputs=[x], parameters=w)
+    X, theta, g = np.ones((300, 2)), np.ones(2), np.empty(2)
+    for array, what in ((theta, "parameters"), (g, "out")):
+        for _ in range(2):
+            program.value_and_grad(X, parameters=theta, out=g)
+        array.shape = (2, 1)
+        with pytest.raises(ValueError, match=what):
+            program.value_and_grad(X, parameters=theta, out=g)
+        array.shape = (2,)
+
+
 def test_threads_call_again_with_arrays_of_their_own():
     w, x = leaves(0.1, 0.4, 0.7), leaves(0.0, 0.2, 0.4)
     program = mg.compile(square(dot(w, x)) + sin(w[0] * x[1]), inputs=[x], parameters=w)
@@ -168,6 +205,22 @@ def test_threads_call_again_with_arrays_of_their_own():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("rows", [1, 32])
+def test_an_adjoint_that_waits_may_be_a_sum_that_waits(rows):
+    """Terms of equal size go to scattered cells from one place behind all adjoints."""
+    x, w = leaves(*[0.0] * 6), Value(0.5)
+    h = [tanh(w * a) for a in x]
+    s = [h[i] + h[j] for i, j in ((0, 1), (2, 0), (3, 4), (5, 1), (2, 2))]
+    loss = total([where(s[-1] > 0, sin(q), 0.0) for q in s[:-1]])
+    for leaf in x:
+        leaf.data = 0.7
+    mg.recompute(loss)
+    check(loss, [w], [x], [[0.7] * 6], rows)
+    y = [tanh(a) for a in x]
+    pairs = zip((0, 3, 1, 3, 4, 0, 2), (1, 1, 4, 0, 2, 2, 3), strict=True)
+    check(total([sin(MIDDLE(y[i], y[j])) for i, j in pairs]), x)
 
 
 # ---------------------------------------------------------------- what is not reached
@@ -234,6 +287,12 @@ def test_what_is_not_taken_gets_nothing_of_an_infinite_adjoint(rows):
 
 
 # ---------------------------------------------------------------- constants
+def test_the_negative_of_a_truth_has_a_sign():
+    a, b = leaves(1.0, 2.0)
+    for negated in (-(a > b), (a > b) * -1.0, -((a > b) * 1.0), -((a > b) + (b < a))):
+        check(copysign(b, negated) + a, [a, b])
+
+
 @pytest.mark.parametrize("rows", [1, 100])
 def test_zeros_of_both_signs_are_two_constants(rows):
     x = Value(3.0)

@@ -391,7 +391,9 @@ class LineWriter:
     def arithmetic(self, row: Operation, a: Any, b: Any, size: int) -> Number:
         """a + b and the like, of so many operations."""
         level, minus = _LEVELS[row], False
-        if level == 1 or is_truth(b):  # a float times a truth is exact
+        if row is multiply and is_truth(a):
+            a, b = b, a  # for a sign in front
+        if level == 1 or is_truth(a):
             a, b = as_float(a), as_float(b)
         if isinstance(b, Number) and b.positive is not None and level:
             b, minus = b.positive, level == 2
