@@ -414,6 +414,7 @@ def small(targets: Targets, options: argparse.Namespace) -> None:
         each = 1e3 * result.smallest("compiled") / 10_000
         targets.at_most(f"small: {name} of 10,000, ns an operation", 60, each)
         show_profile(options, program, ours)
+        chain_over_rows(targets, options, name, output, parameters)
 
     output, parameters = recordings.irregular(20_000)
     (program, ours, theta, g), compiling = timed(lambda: scalar_program(output, parameters))
@@ -452,6 +453,35 @@ def small(targets: Targets, options: argparse.Namespace) -> None:
     each = 1e3 * result.smallest("compiled") / nodes / 256
     targets.at_most("small: irregular DAG at 256 rows, ns a node a row", 5, each)
     show_profile(options, program, rows)
+
+
+def chain_over_rows(
+    targets: Targets,
+    options: argparse.Namespace,
+    name: str,
+    output: Value,
+    parameters: list[Value],
+) -> None:
+    """The same chain, where the last parameter is an input: 256 rows."""
+    *rest, start = parameters
+    X = start.data + np.random.default_rng(0).normal(0.0, 0.01, (256, 1))
+    program = compiled(output, inputs=[[start]], parameters=rest)
+    theta, g = np.array([p.data for p in rest]), np.empty(len(rest))
+
+    def rows() -> float:
+        return program.value_and_grad(X, parameters=theta, out=g)[0]
+
+    _, compiling = timed(rows)  # all passes, and CPython's compiler
+    value, _ = program.value_and_grad(X[:1], parameters=theta)
+    start.data = float(X[0, 0])
+    recompute(output)
+    agree(f"{name}, value of a row", value, output.data)
+    result = race({"compiled": rows}, SECONDS[options.full] / 3)
+    print(f"{name} at 256 rows; first call in {compiling:.2f} s\n{result}")
+    nodes = program.graph.count()
+    targets.note(f"small: {name} at 256 rows, first call, us a node", 1e6 * compiling / nodes)
+    each = 1e3 * result.smallest("compiled") / nodes / 256
+    targets.note(f"small: {name} at 256 rows, ns an operation a row", each)
 
 
 def scalar_program(

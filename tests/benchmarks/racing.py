@@ -102,6 +102,11 @@ class Targets:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, float, float, bool]] = []
+        self.others: list[tuple[str, float]] = []
+
+    def note(self, what: str, measured: float) -> None:
+        """A figure without a target."""
+        self.others.append((what, measured))
 
     def at_most(self, what: str, limit: float, measured: float) -> None:
         self.rows.append((what, limit, measured, measured <= limit))
@@ -113,6 +118,7 @@ class Targets:
         lines = [f"{'':62}{'target':>10}{'measured':>10}"]
         for what, limit, measured, met in self.rows:
             lines.append(f"{what:62}{limit:10.4g}{measured:10.4g}  {'met' if met else 'MISSED'}")
+        lines += [f"{what:62}{'-':>10}{measured:10.4g}" for what, measured in self.others]
         met = sum(row[-1] for row in self.rows)
         lines.append(f"{met} of {len(self.rows)} targets met")
         return "\n".join(lines)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(TREE))  # this tree, installed or not
 PICTURES = TREE / "notebooks" / "pictures"
 START, END = "<!-- measured -->\n", "<!-- end of measured -->\n"
 TARGET = re.compile(r"^(\S.*?) +(\S+) +(\S+)  (met|MISSED)$", re.MULTILINE)
+NOTE = re.compile(r"^(\S.*?) +- +(\S+)$", re.MULTILINE)
 SCALARS = re.compile(r"^garbage collector (\w+)\n((?:  .*\n)+)", re.MULTILINE)
 NETWORK = re.compile(r"([\d-]+), (\d+) rows, (float\d\d)")
 BY_HAND, BY_TORCH = "by hand", "PyTorch eager"
@@ -89,6 +90,7 @@ def tables(measured: str) -> str:
         else:
             text = "not reached" if figure == "nan" else _short(float(figure))
             others.append((what, target, _bold(text, verdict != "met")))
+    others += [(what, "", _short(float(figure))) for what, figure in NOTE.findall(measured)]
     for collector, rows in SCALARS.findall(measured):
         for name, ratio in re.findall(r"^  (.+?) / compiled +(\d+)$", rows, re.MULTILINE):
             what = f"moons: {name}, collector {collector} / compiled"
