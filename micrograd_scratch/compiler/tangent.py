@@ -180,7 +180,11 @@ class _Writer:
         for length in unique(lengths).tolist():
             some = nodes[lengths == length]
             operands = self.before.operands[start[some][:, None] + np.arange(length)]
-            patterns, which = np.unique(self.tangent[operands] != NONE, axis=0, return_inverse=True)
+            has = self.tangent[operands] != NONE
+            if (has == has[0]).all():  # np.unique takes 100 us
+                patterns, which = has[:1], np.zeros(len(some), dtype=int)
+            else:
+                patterns, which = np.unique(has, axis=0, return_inverse=True)
             for position, pattern in enumerate(patterns):
                 alike = which.reshape(-1) == position
                 self.members, self.known = some[alike], {}
