@@ -23,7 +23,7 @@ from .emit import emit
 from .emit_scalars import scalar_source
 from .emit_vectors import vector_source
 from .factor import FREE, ROWS, SHIFT, THETA
-from .layout import RESERVED, lay_out
+from .layout import RESERVED
 from .names import names_of
 from .record import Graph
 from .source import source_of
@@ -82,13 +82,11 @@ class Arrays(Execution):
     """NumPy source, in buffers of every thread's own."""
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        fused, groups = program._groups()
-        sizes = [math.prod(shape) for _, shape in program.inputs]
-        self.layout = lay_out(fused, groups, len(program.parameters), sizes)
+        self.layout = program._layout()
         names = names_of(program.parameters, [name for name, _ in program.inputs])
         self.code = emit(self.layout, names, wrt_inputs, backward=program.single)
         self.source = source_of(self.code)
-        self.data = fused.data
+        self.data = program._fused().data
         self.padded = self.layout.padded
         self.doubtful = self.padded or self.code.doubtful
         cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]

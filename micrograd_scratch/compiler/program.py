@@ -30,6 +30,7 @@ from .execution import (
     write_row,
 )
 from .fuse import fuse
+from .layout import Layout, lay_out
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
 from .schedule import longest_path, schedule
@@ -66,6 +67,7 @@ class Program:
         self._lock = threading.Lock()
         self._plan: tuple[Graph, list[np.ndarray]] | None = None
         self._fused_graph: Graph | None = None
+        self._steps: Layout | None = None
         self._prices: tuple[float, float, int] | None = None
         self._written: dict[tuple[type[Execution], bool], Execution] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
@@ -252,13 +254,13 @@ class Program:
             (safe_name(name) or f"x{i}", math.prod(shape))
             for i, (name, shape) in enumerate(self.inputs)
         ]
-        return Textbook(self._compiled(False).layout, names, inputs)
+        return Textbook(self._layout(), names, inputs)
 
     @property
     def stages(self) -> Stages:
         """The graph after every pass: node counts, and boxes that `draw` renders."""
         fused, groups = self._groups()
-        return stages(self.graph, fused, groups, self._compiled(False).layout)
+        return stages(self.graph, fused, groups, self._layout())
 
     def __str__(self) -> str:
         code = self._compiled(False).code
@@ -361,6 +363,12 @@ class Program:
         if self._plan is None:
             self._plan = self._fused(), schedule(self._fused())
         return self._plan
+
+    def _layout(self) -> Layout:
+        """The array steps that are made of the groups."""
+        if self._steps is None:
+            self._steps = lay_out(*self._groups(), len(self.parameters), self._cells)
+        return self._steps
 
     def _way(self, rows: int) -> type[Execution]:
         """What so many rows are expected to take least time by."""
