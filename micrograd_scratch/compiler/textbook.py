@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -215,7 +216,7 @@ class Textbook:
             if space == THETA:
                 self.name_parameters(of)
             strides = [operand.regular[2][axis] for axis in axes]
-            for variable in self.owners[space]:
+            for variable in self.holders(of):
                 found = _part(variable, of) or self.strided(variable, of, strides)
                 if found is not None:
                     text, send = found
@@ -224,6 +225,19 @@ class Textbook:
             axes = tuple(axis for axis, n in enumerate(operand.shape) if n > 1)
             of = operand.cells.squeeze()
         return self.gathered(of, axes, operand)
+
+    def holders(self, cells: np.ndarray) -> list[Variable]:
+        """The variables that may have some of these cells, of one space."""
+        space = int(cells.flat[0]) >> SHIFT
+        every = self.owners[space]
+        if space not in (FREE, ROWS):
+            return every
+        # those of steps lie one behind the other
+        low, high = (
+            bisect_right(every, cell, key=lambda variable: int(variable.cells.flat[0]))
+            for cell in (int(cells.min()), int(cells.max()))
+        )
+        return every[max(low - 1, 0) : high]
 
     def name_parameters(self, cells: np.ndarray) -> None:
         """A variable for the parameters that an operand reads, unless one has them."""
@@ -262,7 +276,8 @@ class Textbook:
         sources: list[Variable] = []
         index, size = np.full(flat.size, -1), 0
         for space in unique(flat >> SHIFT).tolist():
-            for variable in [self.theta] if space == THETA else self.owners[space]:
+            here = flat[flat >> SHIFT == space]
+            for variable in [self.theta] if space == THETA else self.holders(here):
                 place = _places(variable, flat)
                 inside = place >= 0
                 if space != LITERAL and inside.any():
@@ -351,8 +366,7 @@ class Textbook:
         for operand in step.operands:
             cells = np.empty(0, dtype=int) if operand.cells is None else operand.cells.reshape(-1)
             if len(unique(cells >> SHIFT)) == 1:
-                owners = self.owners[int(cells[0]) >> SHIFT]
-                if any((_places(variable, cells) >= 0).all() for variable in owners):
+                if any((_places(variable, cells) >= 0).all() for variable in self.holders(cells)):
                     continue
             if len(cells):
                 pairs = zip(*map(_one_by_one, step.operands), strict=True)
