@@ -3,9 +3,9 @@
 A chain over many rows has as many array steps as nodes, and laying out a step takes a millisecond.
 The lines that run it on floats run on arrays as well, if they neither branch on a number nor change
 one in place: `if` becomes `where`, `d += x` becomes `d = d + x`, and functions are NumPy's. What is
-computed where a condition is false is selected away afterwards; what NumPy cannot tell from a
-number (a branch not taken, times infinity) the caller finds by running node by node, as with
-arrays (program.py).
+computed where a condition is false is selected away afterwards. A branch not taken has the adjoint
+0.0 then, and not none: where that may have met infinity, the caller runs the lines on floats
+(program.py).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def vector_source(
 
 
 class _VectorWriter(LineWriter):
-    """
+    """A writer of lines on arrays.
+
     doubtful  whether an adjoint that does not exist may have passed for 0.0
     """
 
@@ -67,15 +68,13 @@ class _VectorWriter(LineWriter):
     def slopes_of_numbers(self, row: Operation, numbers: str, count: int) -> list[Conditional]:
         found = []
         for position in range(count):
-            ways = (self.function(row, f"{what}{position}") for what in ("slope", "exists"))
-            slope, exists = (Number(self, f"{name}({numbers})") for name in ways)
+            names = [f"slope{len(self.names)}", f"exists{len(self.names)}"]
+            self.names.update(zip(names, runtime.slopes_by_element(row, position), strict=True))
+            slope, exists = (Number(self, f"{name}({numbers})") for name in names)
             found.append(Conditional(exists, slope))
         return found
 
     def implementation(self, row: Operation, what: str) -> Any:
-        if what.startswith(("slope", "exists")):
-            both = runtime.slopes_by_element(row, int(what.lstrip("slopexit")))
-            return both[what.startswith("exists")]
         if row is take_of:
             return runtime.take_by_row
         if row in (power, constant_power):  # NumPy's other one takes roots by sqrt: nan at -inf

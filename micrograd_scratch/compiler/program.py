@@ -50,7 +50,7 @@ class Program:
     """What `compile` returns: value and gradient of a recorded graph, on arrays.
 
     parameters  the Values by which gradients are taken, in the order of theta
-    source      the NumPy source
+    source      the source: NumPy, or lines of Python
     """
 
     def __init__(
