@@ -8,7 +8,7 @@ from engines import carried_out_as
 
 import micrograd_scratch as mg
 from micrograd_scratch import Value, cos, detach, maximum, sin, tanh, total, where
-from micrograd_scratch.compiler import emit_scalars, interpret, loops
+from micrograd_scratch.compiler import emit_scalars, interpret, line_places, loops
 from micrograd_scratch.compiler.loops import Stretch, stretches
 
 
@@ -186,7 +186,7 @@ def test_no_loop_where_nothing_repeats(monkeypatch):
         x = rng.choice((sin, cos, lambda x: x * c, lambda x: x + c, lambda x: c - x))(x)
     assert not found(x)
     assert "part_0" not in assert_equal_to_eager(x)
-    monkeypatch.setattr(emit_scalars, "SINGLE", 100)
+    monkeypatch.setattr(line_places, "SINGLE", 100)
     source = assert_equal_to_eager(x)
     assert "part_1" in source and "yield" in source
 
@@ -247,8 +247,8 @@ def test_recurrences_at_random(seed, monkeypatch):
     rng = random.Random(seed)
     for module, name, choices in (
         (loops, "SAVED", (1, 8, 64)), (loops, "BODY", (1, 8)), (loops, "MOST", (6, 400)),
-        (emit_scalars, "LINES", (3, 10, 40, 200)), (emit_scalars, "UNPACKED", (0, 2, 64)),
-        (emit_scalars, "SIZE", (0, 12)), (emit_scalars, "SINGLE", (0, 100, 2_000)),
+        (line_places, "LINES", (3, 10, 40, 200)), (line_places, "UNPACKED", (0, 2, 64)),
+        (emit_scalars, "SIZE", (0, 12)), (line_places, "SINGLE", (0, 100, 2_000)),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, rng.choice(choices))
     output, inputs, parameters = recurrence(rng)

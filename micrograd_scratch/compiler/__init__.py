@@ -13,7 +13,9 @@ order, each file knowing only those before it:
     layout        groups become steps; operands are views of numbered cells
     dependence    for lines of Python, row by row: what backward visits,
     loops         and what repeats
-    emit_scalars  those lines
+    line_text     numbers as text,
+    line_places   where they stand,
+    emit_scalars  and those lines
     cells         for arrays: truths about cells,
     views         the text of a view,
     runtime       and what the source calls besides NumPy

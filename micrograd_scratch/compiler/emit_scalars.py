@@ -19,94 +19,39 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
 from ..operations import (
     Conditional,
     Operation,
-    Symbol,
-    add,
-    divide,
     dot_of,
-    equal,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
     multiply,
     negative,
-    not_equal,
-    subtract,
     take_of,
     total_of,
     where,
 )
-from .dependence import MAYBE, dependence, rule_of
-from .factor import unique
-from .loops import Stretch, stretches
+from .dependence import MAYBE, rule_of
+from .line_places import Place, Places
+from .line_text import (
+    LEVELS,
+    Number,
+    arithmetic,
+    as_float,
+    identifier,
+    loop_line,
+    names_in,
+    terms_of,
+    text,
+    tuple_of,
+)
+from .loops import Stretch
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
-SINGLE = 2_000  # nodes in one function: 120 ns a node where parts take 190; 40 MB to compile
-LINES = 200  # nodes in each of several
 TERMS = 50  # of a sum, in one line
 SIZE = 12  # operations in one expression
 LONGEST = 50  # ... where rules make it: CPython's compiler recurses over them
-UNPACKED = 64  # parameters, or inputs, that are all variables
-# How tightly an operator binds; a name or a call is 3, a conditional expression -1.
-_LEVELS = {add: 1, subtract: 1, multiply: 2, divide: 2}
-COMPARISONS = {less, less_equal, greater, greater_equal, equal, not_equal}
-_LEVELS |= dict.fromkeys(COMPARISONS, 0)
-# What an operand in a loop is: a leaf; a node outside, of this turn, of the turn before; or others,
-# which are read from lists.
-_LEAF, _SAME, _HERE, _BEFORE, _LISTED = range(5)
-
-
-class Number(Symbol):
-    """A float in the program: an operation on it is text, a function call a line of its own.
-
-    positive  what it is the negative of, so that signs cancel and sums subtract: both are exact
-    """
-
-    __slots__ = ("writer", "level", "size", "positive")
-
-    def __init__(
-        self,
-        writer: LineWriter,
-        text: str,
-        level: int = 3,
-        size: int = 0,
-        positive: Number | None = None,
-    ) -> None:
-        self.text, self.writer, self.level, self.size = text, writer, level, size
-        self.positive = positive
-
-    def negative(self) -> Number:
-        """The same with the other sign."""
-        if self.positive is not None:
-            return self.positive
-        return Number(self.writer, f"-{text(as_float(self), 2)}", 2, self.size + 1, self)
-
-    def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
-        return self.writer.apply(row, xs)
-
-
-class Place(NamedTuple):
-    """Where a node's number stands, as seen from where it is read; "" for what is not wanted.
-
-    at       the place in the lists, where other functions or turns read it and add to its adjoint
-    outside  of the loop that is being written
-    once     whether the adjoint is a single term
-    """
-
-    value: str
-    adjoint: str = ""
-    reached: str = ""
-    at: str = ""
-    outside: bool = False
-    once: bool = False
 
 
 def scalar_source(
@@ -126,229 +71,19 @@ def scalar_source(
     return LineWriter(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
 
 
-def far_operands(graph: Graph) -> int:
-    """About how many operands are computed by another function than the one that reads them."""
-    computed = graph.kind == COMPUTED
-    if computed.sum() <= SINGLE:
-        return 0
-    rank = np.cumsum(computed)
-    distance = np.repeat(rank, np.diff(graph.start)) - rank[graph.operands]
-    return int(((distance > LINES) & computed[graph.operands]).sum())
+class LineWriter(Places):
+    """What writes the lines. On arrays instead of floats: emit_vectors.py.
 
-
-class LineWriter:
-    """What writes the lines. On arrays instead of floats: emit_vectors.py."""
+    functions  (row, what of it) -> its name in the program
+    """
 
     branches = True  # whether a number can be asked for its truth
 
     def __init__(
         self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]
     ) -> None:
-        self.graph, self.wrt, self.sizes, self.input_names = graph, wrt, sizes, input_names
-        self.names: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
+        super().__init__(graph, wrt, sizes, input_names)
         self.functions: dict[tuple[Operation, str], str] = {}
-        self.tables: dict[bytes, str] = {}
-        self.kind, self.slot, self.data = (x.tolist() for x in (graph.kind, graph.slot, graph.data))
-        self.find_dependence()
-        self.stretches = stretches(graph, self.wanted, self.reached)
-
-        # from here on a computed node is known by its rank among these
-        nodes = np.flatnonzero(graph.kind == COMPUTED)
-        self.count = len(nodes)
-        rank = np.full(len(graph), -1)
-        rank[nodes] = np.arange(self.count)
-        self.nodes, self.rank = nodes.tolist(), rank.tolist()
-        self.start = np.append(graph.start[nodes], len(graph.operands))
-        self.first_operand, self.operands = self.start.tolist(), graph.operands.tolist()
-        self.ranks = rank[graph.operands]  # (m,) of the operands, -1 for leaves
-        self.root = int(graph.outputs[0])
-        owner = np.repeat(np.arange(self.count), np.diff(self.start))
-        user = np.full(self.count, -1)
-        user[self.ranks[self.ranks >= 0]] = owner[self.ranks >= 0]
-        self.user = user.tolist()
-        self.rows = [graph.rows[op] for op in graph.op[nodes].tolist()]
-        self.uses = graph.uses()[nodes].tolist()
-
-        written = sum(stretch.length for stretch in self.stretches)
-        self.parts = list(_parts(self.stretches, LINES if written > SINGLE else SINGLE))
-        self.single = len(self.parts) <= 1
-        self.saved: dict[Stretch, list[str]] = {}  # what backward reads of each turn
-        self.find_homes()
-        self.find_listed()
-
-    def find_dependence(self) -> None:
-        """Which nodes want adjoints, and which backward reaches."""
-        self.wanted, self.reached = dependence(self.graph, self.wrt)
-
-    # -- where numbers stand
-    def find_homes(self) -> None:
-        """How loops read their operands, and the rank that stands for each node in lists."""
-        home = np.arange(self.count)  # of a node in a loop: the same node in the first turn
-        inside = np.zeros(self.count, dtype=bool)  # of a loop, and read through lists only
-        self.relations: dict[Stretch, list[int]] = {}
-        self.carried: dict[Stretch, list[int]] = {}
-        for loop in self.stretches:
-            first, stop, length = loop
-            if loop.turns == 1:
-                continue
-            used = self.ranks_read(loop)
-            relation = np.full(used.shape[1], _LISTED)
-            moves = (np.diff(used, axis=0) == length).all(0) & (used[0] >= first - length)
-            relation[moves] = np.where(used[0] < first, _BEFORE, _HERE)[moves]
-            relation[(used == used[0]).all(0)] = _SAME
-            relation[used[0] < 0] = _LEAF
-            self.relations[loop] = relation.tolist()
-            self.carried[loop] = unique(used[0][relation == _BEFORE]).tolist()
-            home[first:stop] = first + np.arange(stop - first) % length
-            inside[first:stop] = True
-            last = np.array(self.carried[loop], dtype=int) + (stop - first)
-            home[last], inside[last] = last, False  # still in its variable afterwards
-        self.home, self.inside = home, inside.tolist()
-
-    def ranks_read(self, stretch: Stretch) -> np.ndarray:
-        """(turns, operands of a turn) the ranks of the operands, -1 for leaves."""
-        a, b = self.start[stretch.start], self.start[stretch.stop]
-        return self.ranks[a:b].reshape(stretch.turns, -1)
-
-    def find_listed(self) -> None:
-        """Which numbers pass through lists; and which of them are read there by a loop's turn."""
-        listed, in_turns = (np.zeros(self.count, dtype=bool) for _ in range(2))
-        inside = np.array(self.inside, dtype=bool)
-
-        def reads(first: int, used: np.ndarray) -> None:
-            """A function that begins with node `first` reads these."""
-            listed[self.home[used[(used < first) | inside[used]]]] = True
-
-        for part in self.parts:
-            for stretch in part:
-                used = self.ranks_read(stretch)
-                if stretch.turns > 1:
-                    relation = np.array(self.relations[stretch])
-                    in_turns[self.home[used[:, relation == _LISTED]]] = True
-                    used = np.append(used[0][relation == _SAME], self.carried[stretch]).astype(int)
-                reads(part[0].start, used[used >= 0])
-        outputs = np.array([self.rank[node] for node in self.graph.outputs.tolist()])
-        reads(0 if self.single else self.count, outputs[outputs >= 0])
-        self.listed, self.in_turns = (listed | in_turns).tolist(), in_turns.tolist()
-
-    def leaf(self, node: int) -> Place:
-        """A parameter or an input."""
-        if node not in self.leaves:
-            kind, slot = self.kind[node], self.slot[node]
-            name, g = "p" if kind == PARAMETER else "x", "g" if kind == self.wrt else ""
-            if self.sizes[kind] > UNPACKED and self.read[node] < 2:
-                self.leaves[node] = Place(f"{name}[{slot}]", g and f"g[{slot}]")
-            else:
-                self.leaves[node] = Place(f"{name}{slot}", g and f"g{slot}", outside=True)
-        return self.leaves[node]
-
-    def place(self, j: int) -> Place:
-        """Node j, as read from outside of a loop that it may belong to."""
-        if j not in self.places:
-            self.places[j] = self.place_of(j)
-        return self.places[j]
-
-    def place_of(self, j: int) -> Place:
-        node = self.nodes[j]
-        d = "d" if self.wanted[node] else ""
-        r = "r" if self.reached[node] == MAYBE else ""
-        if self.inside[j] or (j < self.first and self.read[node] < 2):
-            return Place(f"v[{j}]", d and f"d[{j}]", r and f"r[{j}]")
-        if j < self.first:  # made a local variable for the time of this function
-            return Place(f"v{j}", d and f"d{j}", r and f"r[{j}]", outside=True)
-        loop = self.loop_of(j)
-        i = j if loop is None else loop.start + (j - loop.start) % loop.length
-        if self.in_turns[j]:
-            return Place(f"v{i}", d and f"d[{j}]", r and f"r[{j}]")
-        # the last turn's own line adds what is in the list, if every turn's does
-        at = str(j) if self.listed[j] and (i == j or not self.listed[i]) else ""
-        return Place(f"v{i}", d and f"d{j}", r and f"r{j}", at, outside=True)
-
-    def loop_of(self, j: int) -> Stretch | None:
-        for loop in self.loops:
-            if loop.start <= j < loop.stop:
-                return loop
-        return None
-
-    def own(self, i: int) -> Place:
-        """Node i of the stretch that is being written: in a loop, of this turn."""
-        once = self.uses[i] == 1 and not self.listed[i]
-        if self.in_straight:
-            if i not in self.own_places:
-                value, adjoint, reached, at, _, _ = self.place(i)
-                self.own_places[i] = Place(value, adjoint, reached, at, once=once)
-            return self.own_places[i]
-        node = self.nodes[i]
-        d = f"d{i}" if self.wanted[node] else ""
-        r = f"r{i}" if self.reached[node] == MAYBE else ""
-        every = range(i, self.stretch.stop, self.stretch.length)
-        return Place(f"v{i}", d, r, self.column(every) if self.listed[i] else "", once=once)
-
-    def operand(self, i: int, k: int) -> Place | float | str:
-        """Operand k of node i: a number, the name of one that changes by turn, or a place."""
-        at = self.first_operand[i] + k
-        node, stretch = self.operands[at], self.stretch
-        j = self.rank[node]
-        if self.in_straight:
-            if j < 0:
-                leaf = self.kind[node]
-                return self.data[node] if leaf == CONSTANT else self.leaf(node)
-            return self.own(j) if j >= stretch.start else self.place(j)
-        first, stop, length = stretch
-        relation = self.relations[stretch][at - self.first_operand[first]]
-        if relation == _SAME:
-            return self.place(j)
-        if relation == _HERE:
-            return self.own(j)
-        if relation == _BEFORE:
-            node = self.nodes[j + length]
-            maybe = self.reached[node] == MAYBE
-            return Place(f"w{j}", f"e{j}" if self.wanted[node] else "", f"q{j}" if maybe else "")
-        turns = slice(at, self.first_operand[stop], len(self.relations[stretch]))
-        if relation == _LEAF:
-            return self.leaf_of_turns(self.graph.operands[turns])
-        index = self.column(self.ranks[turns])
-        wanted = any(self.wanted[node] for node in self.operands[turns])
-        maybe = any(self.reached[node] == MAYBE for node in self.operands[turns])
-        return Place(f"v[{index}]", f"d[{index}]" if wanted else "", f"r[{index}]" if maybe else "")
-
-    def places_of(self, i: int) -> list[Place | float | str]:
-        """The operands of node i, as `operand` gives them; found once for straight lines."""
-        if i not in self.operand_places:
-            count = self.first_operand[i + 1] - self.first_operand[i]
-            found = [self.operand(i, k) for k in range(count)]
-            if not self.in_straight:
-                return found
-            self.operand_places[i] = found
-        return self.operand_places[i]
-
-    def leaf_of_turns(self, nodes: np.ndarray) -> Place | float | str:
-        kind = self.kind[nodes[0]]
-        if kind == CONSTANT:
-            data = self.graph.data[nodes]
-            alike = (data.view(np.int64) == data.view(np.int64)[0]).all()
-            return float(data[0]) if alike else self.column(data)
-        slots = self.graph.slot[nodes]
-        if (slots == slots[0]).all():
-            return self.leaf(int(nodes[0]))
-        index = self.column(slots)
-        name = "p" if kind == PARAMETER else "x"
-        return Place(f"{name}[{index}]", f"g[{index}]" if kind == self.wrt else "")
-
-    def column(self, numbers: np.ndarray | range) -> str:
-        """The loop's variable that takes these numbers, turn by turn."""
-        letter = "i"
-        if not isinstance(numbers, range):
-            letter = "c" if numbers.dtype == float else "i"
-            first, step, last = numbers[0], numbers[1] - numbers[0], numbers[-1]
-            if letter == "i" and step and (np.diff(numbers) == step).all():
-                numbers = range(int(first), int(last + step), int(step))
-        if isinstance(numbers, range):
-            source = str(numbers)
-        else:
-            source = self.tables.setdefault(numbers.tobytes(), f"table{len(self.tables)}")
-            self.names[source] = numbers.tolist()
-        return self.columns.setdefault(source, f"{letter}{len(self.columns)}")
 
     # -- text
     def number(self, place: Place | float | str) -> Any:
@@ -374,11 +109,11 @@ class LineWriter:
         if row is negative:
             x = xs[0]
             return (x if isinstance(x, Number) else Number(self, text(x, 3))).negative()
-        if row in _LEVELS:
-            return self.arithmetic(row, xs[0], xs[1], size)
+        if row in LEVELS:
+            return arithmetic(self, row, xs[0], xs[1], size)
         xs = [as_float(x) for x in xs]
         if row in (total_of, dot_of):
-            return Number(self, " + ".join(_terms(row, xs)), 1, size)
+            return Number(self, " + ".join(terms_of(row, xs)), 1, size)
         texts = [text(x) for x in xs]
         if row is take_of:  # an index out of range is to name the input
             texts.append(f"name={index_name!r}")
@@ -387,22 +122,6 @@ class LineWriter:
     def choice(self, condition: Any, a: Any, b: Any, size: int) -> Number:
         """a where the condition is true, and b elsewhere."""
         return Number(self, f"{text(a, 0)} if {text(condition, 0)} else {text(b, 0)}", -1, size)
-
-    def arithmetic(self, row: Operation, a: Any, b: Any, size: int) -> Number:
-        """a + b and the like, of so many operations."""
-        level, minus = _LEVELS[row], False
-        if row is multiply and is_truth(a):
-            a, b = b, a  # for a sign in front
-        if level == 1 or is_truth(a):
-            a, b = as_float(a), as_float(b)
-        if isinstance(b, Number) and b.positive is not None and level:
-            b, minus = b.positive, level == 2
-            row = subtract if row is add else add if row is subtract else row
-        if isinstance(a, Number) and a.positive is not None and level == 2:
-            a, minus = a.positive, not minus
-        source = f"{text(a, level or 1)} {row.name} {text(b, level + 1)}"
-        number = Number(self, source, level, size)
-        return number.negative() if minus else number
 
     def function(self, row: Operation, what: str) -> str:
         """The name of a row's "value" or "slopes" in the program."""
@@ -417,10 +136,10 @@ class LineWriter:
             return xs[1] if xs[0] else xs[2]
         if row in (total_of, dot_of) and len(xs) > TERMS:
             self.temporaries += 1
-            self.long_sum(f"t{self.temporaries}", f"t{self.temporaries}", _terms(row, xs))
+            self.long_sum(f"t{self.temporaries}", f"t{self.temporaries}", terms_of(row, xs))
             return Number(self, f"t{self.temporaries}")
         number = self.call(row, xs)
-        plain = row in _LEVELS or row in (where, negative)
+        plain = row in LEVELS or row in (where, negative)
         if (plain or number.text not in self.known and self.rule.once) and number.size <= LONGEST:
             return number
         if number.text not in self.known:
@@ -434,23 +153,13 @@ class LineWriter:
 
     # -- forward
     def begin(self, part: list[Stretch]) -> None:
-        self.first = part[0].start if part else 0
-        self.loops = [stretch for stretch in part if stretch.turns > 1]
+        super().begin(part)
         self.lines: list[str] = []
         self.indent, self.temporaries = "    ", 0
         self.known: dict[str, str] = {}  # function calls, and the variables that hold them
         self.known_in: dict[Stretch, dict[str, str]] = {}
         self.inlined: dict[str, Number] = {}  # variables that are not made: read only once
         self.deferred: dict[str, Number] = {}  # adjoints of a single term, until they are read
-        self.columns: dict[str, str] = {}  # what a loop goes through, and the variable for it
-        self.places: dict[int, Place] = {}
-        self.leaves: dict[int, Place] = {}
-        self.own_places: dict[int, Place] = {}  # those of straight lines
-        self.operand_places: dict[int, list[Place | float | str]] = {}  # also of straight lines
-        self.read: Counter[int] = Counter()  # how often what may be worth a variable is read
-        for first, stop, length in part:
-            a, b = self.first_operand[first], self.first_operand[first + length]
-            self.read.update(self.operands[a:b] * (1 if stop == first + length else 2))
         self.needed = self.read_by_rules(part)
 
     def read_by_rules(self, part: list[Stretch]) -> set[int]:
@@ -490,10 +199,10 @@ class LineWriter:
             saved = self.saved.get(stretch) if saving else None
             if saved:
                 head.append(f"    {name} = []")
-                self.line(f"{name}.append({_tuple(saved)})")
+                self.line(f"{name}.append({tuple_of(saved)})")
             for j in carried:
                 self.line(f"w{j} = v{j + stretch.length}")
-            self.lines[at:at] = [*head, f"    {_loop_line(self.columns, stretch.turns)}"]
+            self.lines[at:at] = [*head, f"    {loop_line(self.columns, stretch.turns)}"]
             self.known_in[stretch], self.known, self.indent = self.known, own, "    "
             last = stretch.stop - stretch.start
             for j in carried:
@@ -507,7 +216,7 @@ class LineWriter:
         name = f"v{i}"
         stored = f" = v[{self.own(i).at or i}]" if self.listed[i] else ""
         if row in (total_of, dot_of) and len(xs) > TERMS:
-            self.long_sum(f"{name}{stored}", name, _terms(row, xs))
+            self.long_sum(f"{name}{stored}", name, terms_of(row, xs))
             return
         expression = self.call(row, xs, self.index_name(i) if row is take_of else "")
         if expression.size <= SIZE and self.once_here(i):
@@ -588,9 +297,9 @@ class LineWriter:
         body = [*top, *(f"        {start}" for start in self.starts), *self.lines]
         mine = [*(f"w{j}" for j in self.carried[loop])]
         mine += [f"v{i}" for i in range(first, first + length)]
-        used = _names_in(body)
+        used = names_in(body)
         self.saved[loop] = [name for name in mine if name in used]
-        head = _loop_line(self.columns, loop.turns, self.saved[loop], f"saved{first}")
+        head = loop_line(self.columns, loop.turns, self.saved[loop], f"saved{first}")
         self.lines = [*before, f"    {head}", *(body or ["        pass"])]
         self.starts, self.known, self.indent = starts, known, "    "
         for j in carried:
@@ -759,7 +468,7 @@ class LineWriter:
         names = sorted((p.value[0], int(p.value[1:])) for p in places if p.outside)
         found, unpacked = [], set()
         for letter, kind in (("p", PARAMETER), ("x", INPUT)):
-            if self.single and 0 < self.sizes[kind] <= UNPACKED:
+            if self.single and self.sizes[kind] and self.unpacks(kind):
                 unpacked.add(letter)
                 every = ", ".join(f"{letter}{i}" for i in range(self.sizes[kind]))
                 found.append(f"    {every}, = {letter}")
@@ -784,7 +493,7 @@ class LineWriter:
         value, size = results[0], self.sizes[self.wrt]
         if self.saved:  # backward takes the loop's variables back to earlier turns
             saving, value = [*saving, f"    y = {value}"], "y"
-        if size <= UNPACKED and not any("g[" in line for line in behind):
+        if self.unpacks(self.wrt) and not any("g[" in line for line in behind):
             made: list[str] = []
             names = [f"g{i}" if f"g{i}" in self.arrived else "0.0" for i in range(size)]
             gradient = f"[{', '.join(names)}]"
@@ -843,88 +552,3 @@ class LineWriter:
             "        next(part, None)",
             f"    return {results[0]}, g",
         ]
-
-
-def _parts(whole: Iterable[Stretch], most: int) -> Iterable[list[Stretch]]:
-    """The stretches in runs of about `most` nodes to write: what goes into one function."""
-    part: list[Stretch] = []
-    room = most
-    for stretch in whole:
-        if stretch.turns > 1:
-            if stretch.length > room and part:
-                yield part
-                part, room = [], most
-            part.append(stretch)
-            room -= stretch.length
-            continue
-        at = stretch.start
-        while at < stretch.stop:
-            if room <= 0:
-                yield part
-                part, room = [], most
-            taken = min(room, stretch.stop - at)
-            part.append(Stretch(at, at + taken, taken))
-            at, room = at + taken, room - taken
-    if part:
-        yield part
-
-
-# ---------------------------------------------------------------- text
-def is_truth(x: Any) -> bool:
-    """Whether it is a comparison, which gives a bool."""
-    return isinstance(x, Number) and x.level == 0
-
-
-def as_float(x: Any) -> Any:
-    """A truth as a number: the negative of False is 0, and has no sign."""
-    return Number(x.writer, f"1.0 * {text(x, 2)}", 2, x.size + 1) if is_truth(x) else x
-
-
-def text(x: Any, level: int = -1) -> str:
-    """A number or a name as source, in brackets if it binds less tightly than `level`."""
-    if isinstance(x, Number):
-        return f"({x.text})" if x.level < level else x.text
-    number = repr(float(x))
-    return f"({number})" if number[0] == "-" and level > 1 else number
-
-
-def _terms(row: Operation, xs: Sequence[Any]) -> list[str]:
-    """The terms of a total or a dot, from left to right."""
-    if row is total_of:
-        return [text(x, 1 if i == 0 else 2) for i, x in enumerate(xs)]
-    n = len(xs) // 2
-    products = [f"{text(a, 2)} * {text(b, 3)}" for a, b in zip(xs[:n], xs[n:], strict=False)]
-    return [*(text(bias, 1) for bias in xs[2 * n :]), *products]
-
-
-def _loop_line(
-    columns: dict[str, str], turns: int, saved: Sequence[str] = (), name: str | None = None
-) -> str:
-    """`for ...:` over the columns; backward, over what was saved under a name as well."""
-    variables, sources = list(columns.values()), list(columns)
-    if name is not None:
-        sources = [f"reversed({source})" for source in sources]
-        if saved:
-            several = len(saved) > 1 and variables
-            variables.insert(0, f"({', '.join(saved)})" if several else ", ".join(saved))
-            sources.insert(0, f"reversed({name})")
-    if not variables:
-        return f"for _ in range({turns}):"
-    source = sources[0] if len(sources) == 1 else f"zip({', '.join(sources)})"
-    return f"for {', '.join(variables)} in {source}:"
-
-
-def _tuple(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"({', '.join(names)})"
-
-
-_NAME = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b([a-z]\d+)\b")
-
-
-def _names_in(lines: Iterable[str]) -> set[str]:
-    """The variables that lines mention."""
-    return set(_NAME.findall("\n".join(lines))) - {""}
-
-
-def identifier(name: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)

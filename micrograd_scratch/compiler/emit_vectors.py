@@ -18,7 +18,8 @@ import numpy as np
 from ..operations import Conditional, Operation, constant_power, power, take_of
 from . import runtime
 from .dependence import MAYBE, SURELY, rule_of
-from .emit_scalars import LineWriter, Number, text
+from .emit_scalars import LineWriter
+from .line_text import Number, text
 from .record import COMPUTED, INPUT, PARAMETER, Graph
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
 from . import interpret
-from .emit_scalars import far_operands
 from .execution import (
     Again,
     Arrays,
@@ -31,6 +30,7 @@ from .execution import (
 )
 from .fuse import fuse
 from .layout import Layout, lay_out
+from .line_places import far_operands
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
 from .schedule import longest_path, schedule

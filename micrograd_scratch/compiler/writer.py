@@ -31,9 +31,9 @@ from ..operations import (
     where,
 )
 from .cells import buffer_of, by_row
-from .emit_scalars import COMPARISONS, identifier
 from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
 from .layout import Layout, Operand, Step, grid_steps
+from .line_text import COMPARISONS, identifier
 from .names import name_of_step
 from .views import view_text
 
