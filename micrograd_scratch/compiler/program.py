@@ -89,10 +89,8 @@ class Program:
     def _outputs(self, theta: np.ndarray, arrays: list[np.ndarray], rows: int) -> np.ndarray:
         """(rows, outputs), as source computes them."""
         self._look_for_anomalies(theta, arrays, False)
-        run, out = (
-            self._execution(rows, False),
-            np.empty((rows, len(self.graph.outputs)), self.dtype),
-        )
+        out = np.empty((rows, len(self.graph.outputs)), self.dtype)
+        run = self._execution(rows, False)
         try:
             for some in _pieces(rows, run.most_rows):
                 run.outputs(theta, [x[some] for x in arrays], out[some])
@@ -419,7 +417,7 @@ class Program:
                 part, gx_part = ([x[some] for x in every] for every in (arrays, gx))
                 into = g if some.start == 0 else np.empty_like(g)
                 total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
-                if some.start:
+                if some.start and not gx:
                     g += into
         except (ArithmeticError, ValueError):
             return None
