@@ -21,6 +21,7 @@ from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 ONE = -1  # stands for a constant 1.0 until the nodes are numbered anew
 _RANK = np.zeros(4, dtype=int)
 _RANK[[PARAMETER, CONSTANT, INPUT, COMPUTED]] = range(4)
+_PLAIN, _ZERO, _PRODUCT, _SUM = range(4)  # what a term of a sum is
 
 
 def fuse(graph: Graph) -> Graph:
@@ -34,32 +35,37 @@ def fuse(graph: Graph) -> Graph:
             rows.append(row)
     dot, total = rows.index(dot_of), rows.index(total_of)
 
-    op, start, operands = graph.op.tolist(), graph.start.tolist(), graph.operands.tolist()
-    once = (graph.uses() == 1).tolist()
+    start, operands = graph.start.tolist(), graph.operands.tolist()
+    once = graph.uses() == 1
     rank = _RANK[graph.kind].tolist()
-    is_zero = ((graph.kind == CONSTANT) & (graph.data == 0.0)).tolist()
     # the root of a tree of sums is a sum that is not the single-use operand of another one
     inner = np.zeros(len(graph), dtype=bool)
-    of_sum = np.repeat(graph.op == plus, np.diff(graph.start))
-    summands = graph.operands[of_sum]
-    inner[summands] = (graph.op[summands] == plus) & np.array(once)[summands]
-    within = inner.tolist()
+    summands = graph.operands[np.repeat(graph.op == plus, np.diff(graph.start))]
+    inner[summands] = (graph.op[summands] == plus) & once[summands]
+    roles = np.full(len(graph), _PLAIN)
+    roles[(graph.kind == CONSTANT) & (graph.data == 0.0)] = _ZERO
+    roles[(graph.op == times) & once] = _PRODUCT
+    roles[inner] = _SUM
+    role = roles.tolist()
 
     new_op = graph.op.copy()
     new_operands: dict[int, list[int]] = {}
-    gone = inner.copy()
+    gone = np.flatnonzero(inner).tolist()
     for node in np.flatnonzero((graph.op == plus) & ~inner).tolist():
         terms: list[int] = []  # of the tree below it, from left to right
-        waiting = [node]
+        plain, products = [], []
+        waiting = [operands[start[node] + 1], operands[start[node]]]
         while waiting:
             t = waiting.pop()
-            if t == node or within[t]:
+            what = role[t]
+            if what == _SUM:
                 waiting += operands[start[t] + 1], operands[start[t]]
-            else:
-                terms.append(t)
-        products = [t for t in terms if op[t] == times and once[t]]
-        # sum() starts from 0: that term goes, which changes the arity only
-        plain = [t for t in terms if not (op[t] == times and once[t] or is_zero[t])]
+                continue
+            terms.append(t)
+            if what == _PRODUCT:
+                products.append(t)
+            elif what == _PLAIN:  # sum() starts from 0: that term goes, and changes the arity only
+                plain.append(t)
         if not products:
             if len(terms) > 2:  # of a single tree: what lies between is gone
                 kept = plain or terms[:1]
@@ -75,9 +81,11 @@ def fuse(graph: Graph) -> Graph:
                 a, b = b, a
             first.append(a)
             second.append(b)
-            gone[t] = True
+        gone += products
         new_op[node], new_operands[node] = dot, first + second + plain
-    return _without(replace(graph, rows=rows, op=new_op), new_operands, gone)
+    lost = np.zeros(len(graph), dtype=bool)
+    lost[gone] = True
+    return _without(replace(graph, rows=rows, op=new_op), new_operands, lost)
 
 
 def _without(graph: Graph, new_operands: dict[int, list[int]], gone: np.ndarray) -> Graph:
