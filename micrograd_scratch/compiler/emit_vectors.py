@@ -4,7 +4,7 @@ A chain over many rows has as many array steps as nodes, and laying out a step t
 The lines that run it on floats run on arrays as well, if they neither branch on a number nor change
 one in place: `if` becomes `where`, `d += x` becomes `d = d + x`, and functions are NumPy's. What is
 computed where a condition is false is selected away afterwards. A branch not taken has the adjoint
-0.0 then, and not none: where that may have met infinity, the caller runs the lines on floats
+0.0 then, and not none: where that may have met infinity, the caller runs it otherwise
 (program.py).
 """
 

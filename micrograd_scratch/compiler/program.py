@@ -38,11 +38,12 @@ from .stages import Stages, show, stages
 from .tangent import tangent_graph
 from .textbook import Textbook
 
-# Microseconds, forward and backward, which decide how a program runs. A step of arrays takes STEP
-# (writing it, a millisecond, WRITE: of 250 calls), and CELL for a node or an operand in it; that
-# takes LINE in a line of Python (twice that if it is far away). Lines on arrays of rows take CALL,
-# and VECTOR for a node or an operand.
-STEP, WRITE, CELL, LINE, CALL, VECTOR = 4.0, 4.0, 0.005, 0.04, 30.0, 0.6
+# Microseconds, forward and backward, which decide how a program runs. A step of arrays takes STEP,
+# and CELL for a node or an operand in it; that takes LINE in a line of Python (twice that if it is
+# far away), and VECTOR in a line on arrays of rows. These are not tried for less than MANY in all:
+# a few dozen steps are written in as many milliseconds, and take half the time.
+STEP, CELL, LINE, VECTOR, MANY = 4.0, 0.005, 0.04, 0.5, 200.0
+MOST_STEPS = 2_000  # that are written for numbers which are not finite: it takes seconds
 _Way = TypeVar("_Way", bound=Execution)
 
 
@@ -142,8 +143,10 @@ class Program:
         value = self._by(run, theta, arrays, rows, g, gx)
         if value is not None and not by_inputs:
             self._mine.again = run.again(inputs, self._cells, rows)
-        if value is None and type(run) is Vectors:  # on floats they know what is reached
-            value = self._by(self._as(Lines, by_inputs), theta, arrays, rows, g, gx)
+        if value is None and type(run) is Vectors:  # the others know what is reached
+            few = len(self._groups()[1]) <= MOST_STEPS
+            run = self._as(Arrays if few else Lines, by_inputs)
+            value = self._by(run, theta, arrays, rows, g, gx)
         if value is None:
             value = self._interpreted(theta, arrays, rows, g, gx)
         return (value, g) if not by_inputs else (value, self._by_input(gx, has_rows))
@@ -374,11 +377,11 @@ class Program:
             fused = self._fused()
             size = fused.count() + len(fused.operands)
             by_row = LINE * (size + far_operands(fused)) - CELL * size
-            self._prices = by_row, CALL + VECTOR * size, longest_path(fused)
+            self._prices = by_row, MANY + VECTOR * size, longest_path(fused)
         lines, vectors, least = rows * self._prices[0], *self._prices[1:]
-        price, step = (lines, STEP) if lines < vectors else (vectors, STEP + WRITE)
+        price = min(lines, vectors)
         # a chain has as many steps as nodes, which is known before they are scheduled
-        if price >= step * least and price >= step * len(self._groups()[1]):
+        if price >= STEP * least and price >= STEP * len(self._groups()[1]):
             return Arrays
         return Lines if lines < vectors else Vectors
 
