@@ -35,6 +35,12 @@ from micrograd_scratch import (
     where,
 )
 
+DISTANCE = mg.operation(
+    "distance", lambda a, b: abs(a - b), lambda y, a, b: ((a > b) - (a < b), (a < b) - (a > b))
+)
+NEGATIVE = mg.operation(
+    "negative", lambda a, b: -max(a - b, 0.0), lambda y, a, b: (-(a > b), (a > b) + 0.0 * b)
+)
 MIDDLE = mg.operation("middle", lambda a, b: 0.5 * a + 0.5 * b, lambda y, a, b: (0.5, 0.5))
 
 
@@ -287,6 +293,12 @@ def test_what_is_not_taken_gets_nothing_of_an_infinite_adjoint(rows):
 
 
 # ---------------------------------------------------------------- constants
+def test_a_rule_may_reckon_with_truths():
+    a, b = leaves(*(0.1 * i for i in range(100))), leaves(*[0.5] * 100)
+    for row in (DISTANCE, NEGATIVE):
+        check(total([row(x, y) for x, y in zip(a, b, strict=True)]), [*a, *b])
+
+
 def test_the_negative_of_a_truth_has_a_sign():
     a, b = leaves(1.0, 2.0)
     for negated in (-(a > b), (a > b) * -1.0, -((a > b) * 1.0), -((a > b) + (b < a))):

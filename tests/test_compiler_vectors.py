@@ -9,7 +9,21 @@ import pytest
 from engines import carried_out_as
 
 import micrograd_scratch as mg
-from micrograd_scratch import MLP, Value, log, losses, sin, square, take, total, where
+from micrograd_scratch import (
+    MLP,
+    Value,
+    erf,
+    log,
+    losses,
+    minimum,
+    sin,
+    sqrt,
+    square,
+    take,
+    tanh,
+    total,
+    where,
+)
 from micrograd_scratch.compiler import program as program_module
 from micrograd_scratch.compiler.execution import Arrays, Lines, Vectors
 
@@ -113,6 +127,41 @@ def test_where_pythons_floats_raise(vectors):
     assert program(np.ones(3)).tolist() == [np.inf] * 3
     value, g = program.value_and_grad(np.ones(3))
     assert value == np.inf and g.tolist() == [-np.inf]
+
+
+def test_numbers_have_64_bits(vectors):
+    a, x = Value(float(np.float32(0.1))), Value(1.0)
+    y = minimum([x, a / 3.0, erf(x) + 5.0]) * sin(tanh(x) * a)
+    program = mg.compile(y, inputs=[x], parameters=[a], dtype="float32")
+    g = program.value_and_grad(np.ones(200, "f4"))[1]
+    y.backward()
+    np.testing.assert_allclose(g, [a.grad], rtol=1e-5)
+    assert g.dtype == np.float32 and program(np.ones(2, "f4")).dtype == np.float32
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_the_negative_of_a_truth_is_a_number(vectors, rows):
+    q, x = Value(0.7), Value(0.6)
+    for y in (-(x > 0.5) / q, -(x > 0.5) * q, q * -(x > 0.5) * 2.0, 1.0 - -(x > 0.5) - q):
+        program = mg.compile(y, inputs=[x], parameters=[q])
+        q.grad = 0.0
+        y.backward()
+        value, g = program.value_and_grad(np.full(rows, 0.6))
+        assert value == pytest.approx(y.data) and g == pytest.approx([q.grad])
+
+
+def test_a_singularity_in_many_rows_is_not_run_node_by_node(monkeypatch):
+    a, x = Value(1.0), Value(0.3)
+    y = x
+    for _ in range(60):
+        y = where(y > 0, sqrt(y), a * y)
+    program = mg.compile(y, inputs=[x], parameters=[a])
+    monkeypatch.setattr(program, "_interpreted", None)
+    X = np.random.default_rng(0).normal(size=300)
+    assert type(program._execution(300, False)) is Vectors
+    value, g = program.value_and_grad(X)
+    expected = np.where(X > 0, np.abs(X) ** 0.5**60, X)
+    assert value == pytest.approx(expected.mean()) and np.isfinite(g).all()
 
 
 def test_outputs_that_no_input_changes(vectors):

@@ -286,7 +286,10 @@ class Lines(Execution):
 
 
 class Vectors(Lines):
-    """The same lines on arrays: a number per row for each."""
+    """The same lines on arrays: a number per row for each, of 64 bits whatever the program's.
+
+    Numbers of two precisions would differ where they are the same number.
+    """
 
     def write(self, graph: Graph, *leaves: Any) -> None:
         self.source, self.namespace, self.doubtful = vector_source(graph, *leaves)
@@ -297,7 +300,7 @@ class Vectors(Lines):
 
     def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
         with np.errstate(all="ignore"):
-            for j, column in enumerate(self.forward(theta.tolist(), _columns(inputs))):
+            for j, column in enumerate(self.forward(_scalars(theta), _columns(inputs))):
                 out[:, j] = column
 
     def value_and_grad(
@@ -310,7 +313,7 @@ class Vectors(Lines):
     ) -> float:
         rows = len(inputs[0]) if inputs else 1
         with np.errstate(all="ignore"):
-            value, gradient = self.run(theta.tolist(), _columns(inputs))
+            value, gradient = self.run(_scalars(theta), _columns(inputs))
             if not gx:
                 g[:] = [_summed(slope, rows) * share for slope in gradient]
             slopes = iter(gradient)
@@ -320,9 +323,14 @@ class Vectors(Lines):
             return _summed(value, rows)
 
 
+def _scalars(theta: np.ndarray) -> list[np.float64]:
+    """The parameters, as numbers whose division by 0 is infinite."""
+    return list(theta.astype(np.float64))
+
+
 def _columns(inputs: list[np.ndarray]) -> list[np.ndarray]:
     """The cells of all inputs, (rows,) each."""
-    return [np.ascontiguousarray(column) for x in inputs for column in x.T]
+    return [np.ascontiguousarray(column, np.float64) for x in inputs for column in x.T]
 
 
 def _summed(x: Any, rows: int) -> float:

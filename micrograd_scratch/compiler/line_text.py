@@ -54,7 +54,8 @@ class Number(Symbol):
         """The same with the other sign."""
         if self.positive is not None:
             return self.positive
-        return Number(self.writer, f"-{text(as_float(self), 2)}", 2, self.size + 1, self)
+        positive = as_float(self)
+        return Number(self.writer, f"-{text(positive, 2)}", 2, self.size + 1, positive)
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
         return self.writer.apply(row, xs)

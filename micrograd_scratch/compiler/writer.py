@@ -37,6 +37,7 @@ from .line_text import COMPARISONS, identifier
 from .names import name_of_step
 from .views import view_text
 
+_OF_TRUTHS = {*COMPARISONS, multiply, divide, where}  # that need not be made numbers
 MOST_ONES = 10_000  # beyond it sums are pairwise, which is more exact than a product with ones
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
@@ -100,6 +101,11 @@ class Array(Symbol):
         return space < FIRST_INPUT and bool((cells == np.arange(cells.size)).all())
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
+        if row not in _OF_TRUTHS:  # in a rule they are numbers: two of them add up to 2
+            xs = [
+                self.writer.apply(multiply, (x, 1.0)) if isinstance(x, Array) and x.boolean else x
+                for x in xs
+            ]
         return self.writer.apply(row, xs)
 
 
