@@ -37,7 +37,7 @@ from .line_text import COMPARISONS, identifier
 from .names import name_of_step
 from .views import view_text
 
-_OF_TRUTHS = {*COMPARISONS, multiply, divide, where}  # that need not be made numbers
+_OF_TRUTHS = {*COMPARISONS, multiply, divide}  # that need not be made numbers
 MOST_ONES = 10_000  # beyond it sums are pairwise, which is more exact than a product with ones
 _NUMBERS = {0.0: "zero", 1.0: "one", 2.0: "two", 0.5: "half"}
 _RESERVED = {"theta", "u", "v", "g", "gu", "gv", "ru", "rv", "seed", "rows", "dtype", "outer"}
@@ -101,11 +101,9 @@ class Array(Symbol):
         return space < FIRST_INPUT and bool((cells == np.arange(cells.size)).all())
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
-        if row not in _OF_TRUTHS:  # in a rule they are numbers: two of them add up to 2
-            xs = [
-                self.writer.apply(multiply, (x, 1.0)) if isinstance(x, Array) and x.boolean else x
-                for x in xs
-            ]
+        truths = all(isinstance(x, Array) and x.boolean for x in xs)
+        if truths and row not in _OF_TRUTHS:  # in a rule they are numbers: two add up to 2
+            xs = [self.writer.apply(multiply, (x, 1.0)) for x in xs]
         return self.writer.apply(row, xs)
 
 
@@ -218,15 +216,17 @@ class Writer:
         suffix  is what else to do to the view, once, such as .swapaxes(-1, -2)
         """
         name = "d" + self.name_of(operand, gradient) if gradient else ""
-        view = View(operand.view, operand.shape, gradient, expand, suffix, name)
+        space, offset, strides = operand.view
+        # along an axis of one cell every stride is the same view
+        strides = tuple(s if n > 1 else 0 for s, n in zip(strides, operand.shape, strict=True))
+        regular, expanded = (space, offset, strides), expand and not by_row(space)
+        view = View(regular, operand.shape, gradient, expanded, suffix, name)
         if view not in self.bound:
-            space, offset, strides = view.regular
             buffer = buffer_of(space)
             if gradient:
                 buffer = "g" if space == THETA else "g" + buffer
             size = (self.gradient_sizes if gradient else self.layout.sizes)[space]
             text = view_text(buffer, offset, operand.shape, strides, by_row(space), size)
-            expanded = expand and not by_row(space)
             if expanded:
                 text += "[..., None]"
             function = "buffers"
