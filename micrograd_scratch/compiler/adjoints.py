@@ -3,8 +3,8 @@
 The first that arrives is written rather than added, over the one that it is computed from if that
 is not read any more; one that equals another is lent, and copied only when something is added to it
 (loans.py); one for cells here and there waits where it is until its block's turn comes
-(arrivals.py). What an adjoint is, the forms say; whether there is one where
-a condition decides: reach.py.
+(arrivals.py). What an adjoint is, the forms say; whether there is one where a condition decides:
+reach.py.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 20_000_000  # rows are run in pieces, so that the buffers stay below 160 MB
 MOST_ROWS = 4_096  # ... and an array of rows in the cache
 _RUNTIME = ("strided", "take_values", "locate", "put_values", "turned_matmul", "layer")
+Rows = list[np.ndarray]  # (rows, cells) of every input
 Again = Callable[[Sequence[Any], Any, Any], "tuple[float, np.ndarray] | None"]
 
 
@@ -54,17 +55,12 @@ class Execution:
     padded = doubtful = False
     most_rows = sys.maxsize
 
-    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+    def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         """Write the outputs to `out`, (rows, m)."""
         raise NotImplementedError
 
     def value_and_grad(
-        self,
-        theta: np.ndarray,
-        inputs: list[np.ndarray],
-        g: np.ndarray,
-        gx: Sequence[np.ndarray],
-        share: float,
+        self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:
         """Output 0 summed over rows; its gradient times `share` in g, or gx if there are any."""
         raise NotImplementedError
@@ -110,16 +106,11 @@ class Arrays(Execution):
             mine[rows] = Buffers(self, rows, self.dtype)
         return mine[rows]
 
-    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+    def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         self.buffers(len(out)).outputs(theta, inputs, out)
 
     def value_and_grad(
-        self,
-        theta: np.ndarray,
-        inputs: list[np.ndarray],
-        g: np.ndarray,
-        gx: Sequence[np.ndarray],
-        share: float,
+        self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:
         rows = len(inputs[0]) if inputs else 1
         return self.buffers(rows).value_and_grad(theta, inputs, g, gx, share)
@@ -154,7 +145,7 @@ class Buffers:
         self.arrays = [x.T for x in inputs]
         self.inputs = self.functions["inputs"](*self.arrays)
 
-    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+    def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         self.bind(theta, inputs)
         with np.errstate(all="ignore"):
             self._forward(*self.parameters, *self.inputs)
@@ -162,10 +153,10 @@ class Buffers:
             out[:, j] = self.cell(address)
 
     def value_and_grad(
-        self, theta: np.ndarray, inputs: list[Any], g: np.ndarray, gx: Sequence[Any], share: float
+        self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:
         if gx or g is not self.g:
-            by_inputs = [x.T for x in gx] or [None] * len(inputs)
+            by_inputs: list[Any] = [x.T for x in gx] or [None] * len(inputs)
             self.g, self.gradients = g, self.functions["gradients"](g, *by_inputs)
         for x in gx:
             x.fill(0.0)
@@ -205,7 +196,7 @@ class Buffers:
                 return None
             one_row_each = len(shape) == 2 and shape[0] == self.rows
             arrays.append(x if one_row_each else x.reshape(self.rows, -1))
-        value = self.value_and_grad(theta, arrays, g, (), 1.0 / self.rows) / self.rows
+        value = self.value_and_grad(theta, arrays, g, [], 1.0 / self.rows) / self.rows
         if self.compiled.doubtful and not (math.isfinite(value) and is_finite(g)):
             return None
         return value, g
@@ -217,23 +208,25 @@ class Buffers:
 
 
 # ---------------------------------------------------------------- lines of Python
-class Lines(Execution):
-    """Lines on floats, in functions that are each compiled when first called.
+class _Functions(Execution):
+    """Lines of Python, in functions that are each compiled when first called.
 
     CPython takes 7 us a line, and who asks for gradients does not call `forward`.
     """
 
+    namespace: dict[str, Any]
+
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
         self.write(program.graph, len(program.parameters), len(names), wrt_inputs, names)
-        quick = not program.inputs and program.dtype == np.float64
-        self.size = len(program.parameters) if quick else None
+        self.has_inputs, self.dtype = bool(program.inputs), program.dtype
+        self.parameters = len(program.parameters)
         *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")
         self.lock = threading.Lock()
 
     def write(self, graph: Graph, *leaves: Any) -> None:
         """Write the source."""
-        self.source, self.namespace = scalar_source(graph, *leaves)
+        raise NotImplementedError
 
     def function(self, name: str, text: str) -> Any:
         """One of the functions, and what it calls."""
@@ -253,18 +246,20 @@ class Lines(Execution):
         """forward(p, x) -> the outputs."""
         return self.function("forward", self.forward_text)
 
-    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+
+class Lines(_Functions):
+    """Lines on floats, row by row."""
+
+    def write(self, graph: Graph, *leaves: Any) -> None:
+        self.source, self.namespace = scalar_source(graph, *leaves)
+
+    def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         p = theta.tolist()
         for r in range(len(out)):
             out[r] = self.forward(p, one_row(inputs, r).tolist())
 
     def value_and_grad(
-        self,
-        theta: np.ndarray,
-        inputs: list[np.ndarray],
-        g: np.ndarray,
-        gx: Sequence[np.ndarray],
-        share: float,
+        self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:
         p, total = theta.tolist(), 0.0
         sums = [0.0] * len(p)
@@ -282,10 +277,12 @@ class Lines(Execution):
         return total
 
     def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
-        return None if self.size is None else again_by_lines(self.run, self.size)
+        if self.has_inputs or self.dtype != np.float64:
+            return None
+        return again_by_lines(self.run, self.parameters)
 
 
-class Vectors(Lines):
+class Vectors(_Functions):
     """The same lines on arrays: a number per row for each, of 64 bits whatever the program's.
 
     Numbers of two precisions would differ where they are the same number.
@@ -295,21 +292,13 @@ class Vectors(Lines):
         self.source, self.namespace, self.doubtful = vector_source(graph, *leaves)
         self.most_rows = max(1, min(MOST_ROWS, MOST_CELLS // (2 * len(graph))))
 
-    def again(self, inputs: Sequence[Any], cells: Sequence[int], rows: int) -> Again | None:
-        return None
-
-    def outputs(self, theta: np.ndarray, inputs: list[np.ndarray], out: np.ndarray) -> None:
+    def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         with np.errstate(all="ignore"):
             for j, column in enumerate(self.forward(_scalars(theta), _columns(inputs))):
                 out[:, j] = column
 
     def value_and_grad(
-        self,
-        theta: np.ndarray,
-        inputs: list[np.ndarray],
-        g: np.ndarray,
-        gx: Sequence[np.ndarray],
-        share: float,
+        self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:
         rows = len(inputs[0]) if inputs else 1
         with np.errstate(all="ignore"):
@@ -346,9 +335,7 @@ def again_by_lines(run: Any, size: int) -> Again:
     write: Any = struct.Struct(f"{size}d").pack_into
 
     def again(inputs: Any, theta: Any, out: Any) -> tuple[float, Any] | None:
-        if type(theta) is not array or theta.shape != shape or theta.dtype is not float64:
-            return None
-        if inputs:
+        if type(theta) is not array or theta.shape != shape or theta.dtype is not float64 or inputs:
             return None
         try:
             value, gradient = run(theta.tolist(), ())
