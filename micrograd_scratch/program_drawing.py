@@ -55,8 +55,9 @@ def draw_program(program: Program, max_nodes: int = MAX_NODES, rankdir: str = "T
     `max_nodes` boxes.
     """
     stages = program.stages  # compiled by now, which gives the instructions their names
-    steps = program._compiled(False).code.forward
-    source = [[line.text() for line in step if not line.is_view] for step in steps]
+    code = program._compiled(False).code
+    every = [[line.text() for line in step if not line.is_view] for step in code.forward]
+    source = [sum(every[some], []) for _, some in code.layout.boxes()]
     drawing = draw_stage(stages[-1], max_nodes, rankdir, source)
     drawing.tree = str(program)
     return drawing

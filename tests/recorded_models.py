@@ -346,6 +346,26 @@ def recurrent(lengths: Sequence[int] = (5, 7, 3, 1)) -> Model:
     return Model(total(terms), {"W": flat(W), "U": flat(U), "b": b, "out": out})
 
 
+def recurrent_rows(joined: bool = False) -> Model:
+    """An Elman network on rows of 9 steps of (3,): W h + U x + b, or [U W] [x, h] + b."""
+    rng = random.Random(21)
+    xs, b, out = matrix(9, 3, rng), vector(5, rng, label="b"), vector(5, rng)
+    W, U = matrix(5, 5, rng, 0.3, label="W"), matrix(5, 3, rng, label="U")
+    both = [[*u, *w] for u, w in zip(U, W, strict=True)]
+    h: list[Any] = [0.0] * 5
+    for x in xs:
+        if joined:
+            h = [tanh(dot(both[i], [*x, *h], b[i])) for i in range(5)]
+        else:
+            terms = [
+                [w * k for w, k in zip([*W[i], *U[i]], [*h, *x], strict=True)] for i in range(5)
+            ]
+            h = [tanh(sum(terms[i]) + b[i]) for i in range(5)]
+    parameters = {"both": flat(both)} if joined else {"W": flat(W), "U": flat(U)}
+    loss = losses.squared_error(dot(out, h), 0.5)
+    return Model(loss, {**parameters, "b": b, "out": out}, [xs], normal((9, 3)))
+
+
 def gated(lengths: Sequence[int] = (4, 6)) -> Model:
     """A GRU (Cho et al. 2014) unrolled over two sequences; the first state is learned."""
     rng = random.Random(14)
@@ -659,11 +679,13 @@ MODELS: dict[str, Callable[[], Model]] = {
             *(classifier, several_outputs, attention, two_headed_rows, embedding, computed_index),
             *(convolution_rows, biases_by_row, residual_tower, guarded, extremes, free_of_rows),
             *(elementwise_moons, data_as_leaves, convolution, picture_convolution, recurrent),
+            recurrent_rows,
             *(gated, transformer, gradient_norm, hessian_vector_product, physics),
             *(gradient_through_where, handful, constants_only, repeated_operands, equal_dots),
             *(sums_that_share, ragged_sums, outer_products, triangular, matrix_power, irregular),
         )
     },
+    "recurrent_rows-joined": lambda: recurrent_rows(joined=True),
     "transformer-untied": lambda: transformer(tied=False),
     **{f"chain-{k}": (lambda k=k: chain(k, 300)) for k in ("sin", "affine", "sum", "mixed", "dot")},
 }

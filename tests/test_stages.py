@@ -126,6 +126,7 @@ def test_every_step_has_its_comment_forward_and_names_are_defined(name):
     with carried_out_as("arrays"):
         program = MODELS[name]().compile()
         source = program.source
+    # pieces of sums, "part of 8 scalar nodes", belong to the box that completes them
     steps = re.findall(r"^ +# (\S+): ([\d,]+) scalar node", source.split("def backward")[0], re.M)
     boxes = computed(program.stages[-1])
     assert steps == [(box.label, f"{box.nodes:,}") for box in boxes]

@@ -265,15 +265,15 @@ class Program:
 
     def __str__(self) -> str:
         code = self._compiled(False).code
-        steps, back = code.layout.steps, reversed(code.backward[1:])
+        boxes, back = code.layout.boxes(), code.backward[:0:-1]
         title = f"{'step':<10} {'shape':<18} {'scalar nodes':>12} {'calls forward':>14}"
         lines = [f"{title} {'backward':>9}"]
-        for step, ahead, behind in zip(steps, code.forward, back, strict=True):
+        for step, some in boxes:
             live = int((step.nodes >= 0).sum())
             shape = " x ".join(map(str, step.nodes.shape))
-            row = f"{step.row.name:<10} {shape:<18} {live:>12,} {len(ahead):>14} {len(behind):>9}"
-            lines.append(row)
-        lines.append(f"{len(steps)} steps for {self.graph.count():,} scalar nodes")
+            ahead, behind = (sum(map(len, every[some])) for every in (code.forward, back))
+            lines.append(f"{step.row.name:<10} {shape:<18} {live:>12,} {ahead:>14} {behind:>9}")
+        lines.append(f"{len(boxes)} steps for {self.graph.count():,} scalar nodes")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

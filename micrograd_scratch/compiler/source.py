@@ -73,9 +73,8 @@ _CHOSEN = {
 
 
 def _comment(step: Step) -> str:
-    live = int((step.nodes >= 0).sum())
     grid = " x ".join(map(str, step.nodes.shape))
-    return f"{step.row.name}: {live:,} scalar node{'s' if live > 1 else ''}, {grid}"
+    return f"{step.row.name}: {step.stands_for}, {grid}"
 
 
 def _called(text: str) -> list[str]:

@@ -84,10 +84,11 @@ def stages(
     labels = [fused.rows[fused.op[group[0]]].name for group in groups]
     found.append(_boxes("group", fused, owner, labels))
     if layout is not None:
-        for number, step in enumerate(layout.steps):
+        steps = [step for step, _ in layout.boxes()]
+        for number, step in enumerate(steps):
             owner[step.nodes[step.nodes >= 0]] = number
-        labels = [step.row.name for step in layout.steps]
-        shapes = [step.nodes.shape for step in layout.steps]
+        labels = [step.row.name for step in steps]
+        shapes = [step.nodes.shape for step in steps]
         found.append(_boxes("lay out", fused, owner, labels, shapes))
     return Stages(found)
 

@@ -352,10 +352,8 @@ class Textbook:
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         made = Variable(name, cells, space == ROWS, wanted)
         self.owners[space].append(made)
-        live = int((step.nodes >= 0).sum())
         shape = " x ".join([*map(str, cells.shape), *["rows"] * made.by_row]) or "1"
-        count = f"{live:,} scalar node{'s' if live > 1 else ''}, {shape}"
-        self.line(name, text, comment=f"{step.row.name}: {count}")
+        self.line(name, text, comment=f"{step.row.name}: {step.stands_for}, {shape}")
         return step, made, readings
 
     def in_terms(self, step: Step) -> Step:
@@ -418,8 +416,9 @@ class Textbook:
         rows = a.by_row or b.by_row
         of_a, of_b, out = self.letters(step, readings, rows)
         text = self.contraction(step, a.text, of_a, b.text, of_b, out)
-        if "k" not in of_a + of_b:  # all terms of the sum are the same
-            text = f"{step.operands[0].shape[-1]} * ({text})"
+        terms = step.operands[0].shape[-1]
+        if "k" not in of_a + of_b and terms > 1:  # they are all the same
+            text = f"{terms} * ({text})"
         if len(readings) == 2:
             return text
         if by_row and not rows:
@@ -593,8 +592,9 @@ class Textbook:
         rows = a.by_row or b.by_row
         of_a, of_b, out = self.letters(step, readings, rows)
         dy = f"{d}.sum(-1)" if made.by_row and not rows else str(d)
-        if "k" not in of_a + of_b and step.form != "take":
-            dy = f"({step.operands[0].shape[-1]} * {dy})"
+        terms = step.operands[0].shape[-1]
+        if "k" not in of_a + of_b and step.form != "take" and terms > 1:
+            dy = f"({terms} * {dy})"
         if step.form != "take" and a.send is not None:
             a.send(self.contraction(step, dy, out, b.text, of_b, of_a))
         if b.send is not None:
