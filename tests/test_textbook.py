@@ -15,7 +15,6 @@ from micrograd_scratch import MLP, Value, exp, losses, operation, relu, tanh, to
 
 _ROOT = mg.__path__[0].rpartition("/")[0]
 GUARDED = ("guarded", "irregular")  # a branch not taken is not finite: a book multiplies it by 0
-LONG = 600  # steps: a chain has one line for each node, and nobody reads it
 
 
 def statements(program):
@@ -29,8 +28,6 @@ def test_it_gives_the_numbers_of_the_scalar_graph(name):
     model = MODELS[name]()
     model.outputs = model.results[0]
     program = model.compile()
-    if len(program._groups()[1]) > LONG:
-        pytest.skip("a chain")
     arrays = model.feed(np.random.default_rng(3), 4)
     expected = eager(model, arrays)
     mean, gradient = program.textbook([p.data for p in model.leaves], *arrays)
@@ -60,6 +57,35 @@ def test_a_network_reads_like_a_book():
         "g[3:16:4] += db1",
     ):
         assert line in found
+
+
+def test_a_recurrent_network_reads_as_backpropagation_through_time():
+    found = statements(MODELS["recurrent_rows"]().compile())
+    ahead = found.index("for t in range(1, 9):")
+    assert found[ahead + 1 : ahead + 4] == [
+        "z_2[t] = W @ h_4[t - 1] + b[:, None]",
+        "h_3[t] = U @ x0[3 * t:3 * t + 3] + z_2[t]",
+        "h_4[t] = tanh(h_3[t])",
+    ]
+    back = found.index("for t in reversed(range(1, 9)):")
+    assert found[back + 1 : back + 4] == [
+        "dh_3[t] = dh_4[t] * (1.0 - h_4[t] * h_4[t])",
+        "dz_2[t] = dh_3[t]",
+        "dh_4[t - 1] = W.T @ dz_2[t]",
+    ]
+    whole = "for t in reversed(range(1, 9)))"
+    assert f"dU = sum(dh_3[t] @ x0[3 * t:3 * t + 3].T {whole} + dh @ x0[0:3].T" in found
+
+
+def test_a_chain_of_thousands_is_a_short_text():
+    x, r = 0.3, Value(2.5)
+    for _ in range(4000):
+        x = r * x * (1 - x)
+    program = mg.compile(x, parameters=[r])
+    assert len(statements(program)) < 40
+    mean, gradient = program.textbook([2.5])
+    expected, slope = program.value_and_grad(parameters=[2.5])
+    assert (mean, gradient[0]) == pytest.approx((expected, slope[0]), rel=1e-12)
 
 
 def test_it_is_a_program_of_its_own(tmp_path):

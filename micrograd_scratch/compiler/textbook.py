@@ -45,6 +45,7 @@ from .cells import places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
 from .layout import COPY, MULTIPLY_ADD, RESERVED, Layout, Operand, Step
 from .names import name_of_step
+from .rolling import Line, Rolled, Rolling
 from .views import view_text
 
 # The axes of left, right and answer of a product, by its form and number of axes
@@ -54,7 +55,8 @@ _LETTERS = {
     ("take", 3): ("brk", "bck", "brc"),
 }  # fmt: skip
 SHORT = 4  # numbers whose products are written one by one
-TERMS = 12  # of a derivative in a line: Python reads no line of 400
+FEW = 4  # terms of a derivative, which are no loop
+TERMS = 12  # ... in a line: Python reads no line of 400
 _FOLDS = {total_of: "sum", largest_of: "max", smallest_of: "min"}
 
 
@@ -127,7 +129,8 @@ class Textbook:
             for i, (name, size) in enumerate(inputs)
         ]
         self.parameters: list[tuple[Variable, str]] = []
-        self.lines: list[str] = []
+        self.lines: list[Line] = []
+        self.sums: dict[str, list[Line]] = {}  # comment of a line -> the many terms that it is
         self.results = [self.forward(step) for step in layout.steps]
         self.result = self.read(Operand((1,), layout.outputs[:1], regular=(0, 0, (0,))))
         self.ahead, self.lines = self.lines, []
@@ -194,8 +197,7 @@ class Textbook:
 
     def line(self, target: str, text: str, sign: str = "=", comment: str = "") -> None:
         """A statement, without the parentheses that it does not need."""
-        code = f"    {target} {sign} {ast.unparse(ast.parse(text, mode='eval'))}"
-        self.lines.append(f"{code:<52}  # {comment}" if comment else code)
+        self.lines.append(Line(f"{target} {sign} {_plain(text)}", comment))
 
     # -- reading operands
     def read(self, operand: Operand, kind: str = "c") -> Reading:
@@ -520,14 +522,16 @@ class Textbook:
         """The lines that add up the terms of a derivative; its name."""
         name = "d" + variable.name
         if not variable.partial:
-            for i in range(0, len(variable.terms), TERMS):
-                so_far = [name] if i else []
-                self.line(name, " + ".join([*so_far, *variable.terms[i : i + TERMS]]))
+            if len(variable.terms) > FEW:
+                self.lines.append(Line(f"{name} = 0", f"sum {len(self.sums)}"))
+                self.sums[self.lines[-1].note] = [Line(_plain(term)) for term in variable.terms]
+            else:
+                self.line(name, " + ".join(variable.terms))
             return name
         self.line(name, f"{self.numpy('zeros')}({variable.name}.shape)")
         for term in variable.terms:
             self.line(name, term, "+=")
-        self.lines += [f"    {_plain(statement.format(d=name))}" for statement in variable.partial]
+        self.lines += [Line(_plain(statement.format(d=name))) for statement in variable.partial]
         return name
 
     def back_map(self, step: Step, made: Variable, readings: list[Reading], d: Name) -> None:
@@ -613,36 +617,72 @@ class Textbook:
 
     # -- all of it
     def whole_source(self) -> str:
+        rolling = Rolling()
+        # what is computed decides which names are one; that of its parts comes after
+        ahead = rolling.find(self.ahead, at_end=True)
+        back = rolling.find(self.lines)
+        sums = {note: rolling.find(terms, least=FEW) for note, terms in self.sums.items()}
+        parameters = rolling.find(self.parameter_lines())
+        namespace = rolling.collected(self.namespace)
         names = [x.name for x in self.inputs]
-        out = [f"def value_and_grad({', '.join(['theta', *names])}):"]
-        if names:
-            out.append(f"    rows = len({names[0]})")
+        out = [Line(f"rows = len({names[0]})")] if names else []
         for x in self.inputs:
             turned = f"{self.numpy('reshape')}({x.name}, (rows, -1)).T"
-            out.append(f"    {x.name} = {turned}" + "[0]" * (x.cells.ndim == 0))
-        for v, text in self.parameters:
-            shape = " x ".join(map(str, v.cells.shape)) or "1"
-            code = f"    {v.name} = theta{text}"
-            out.append(f"{code:<52}  # {shape}")
-        out += ["", *self.ahead]
-        out += ["", "    # the derivative by everything, last step first", *self.lines]
-        out += ["", f"    g = {self.numpy('zeros_like')}(theta)"]
+            out.append(Line(f"{x.name} = {turned}" + "[0]" * (x.cells.ndim == 0)))
+        many = [name for name in rolling.families if name not in namespace]
+        for i in range(0, len(many), SHORT):
+            some = many[i : i + SHORT]
+            out.append(Line(f"{', '.join(some)} = {', '.join(['{}'] * len(some))}", "by t"))
+        out += [*rolling.text(parameters), Line(""), *rolling.text(ahead), Line("")]
+        out += [Line("# the derivative by everything, last step first")]
+        for line in rolling.text(back):
+            out += _summed(line, rolling, sums[line.note]) if line.note in sums else [line]
+        out += [Line(""), Line(f"g = {self.numpy('zeros_like')}(theta)")]
         for v, text in [(self.theta, "[:]"), *self.parameters]:
             if v.terms or v.partial:
-                out.append(f"    g{text if text.endswith(']') else text + '[...]'} += d{v.name}")
+                part = text if text.endswith("]") else text + "[...]"
+                out.append(Line(f"g{part} += {rolling.name('d' + v.name)}"))
         mean = ".mean()" if self.result.by_row else ""
-        out += [f"    return {self.result.text}{mean}, g"]
-        text = "\n".join(out)
+        out.append(Line(f"return {rolling.renamed(self.result.text)}{mean}, g"))
+        head = f"def value_and_grad({', '.join(['theta', *names])}):"
+        text = "\n".join([head, *map(_indented, out)])
+        self.namespace = namespace
         from .. import __dict__ as public
 
-        ours = sorted(n for n, x in self.namespace.items() if public.get(n) is x)
-        arrays = [n for n, x in self.namespace.items() if isinstance(x, np.ndarray)]
-        head = [f"# arrays in .namespace: {', '.join(arrays[1:])}"] * (len(arrays) > 1)
-        head += [f"from numpy import {', '.join(sorted(self.imported))}"]
-        head += [f"from micrograd_scratch import {', '.join(ours)}"] * bool(ours)
+        ours = sorted(n for n, x in namespace.items() if public.get(n) is x)
+        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | dict)]
+        top = [f"# arrays in .namespace: {', '.join(arrays[1:])}"] * (len(arrays) > 1)
+        top += [f"from numpy import {', '.join(sorted(self.imported))}"]
+        top += [f"from micrograd_scratch import {', '.join(ours)}"] * bool(ours)
         numbers = [n for n in ("inf", "nan") if re.search(rf"\b{n}\b", text)]
-        head += [f"from math import {', '.join(numbers)}"] * bool(numbers)
-        return "\n".join([*head, "", "", text])
+        top += [f"from math import {', '.join(numbers)}"] * bool(numbers)
+        return "\n".join([*top, "", "", text])
+
+    def parameter_lines(self) -> list[Line]:
+        found = []
+        for v, text in self.parameters:
+            shape = " x ".join(map(str, v.cells.shape)) or "1"
+            found.append(Line(f"{v.name} = theta{text}", shape))
+        return found
+
+
+def _summed(line: Line, rolling: Rolling, terms: Rolled) -> list[Line]:
+    """A derivative of many terms: as sums over t, and the rest a few in a line."""
+    name = line.code.partition(" ")[0]
+    found = [
+        f"sum({part.code} for t in {loop.range})" if loop else part.code
+        for loop, parts in rolling.parts(terms) for part in parts
+    ]  # fmt: skip
+    return [
+        Line(f"{name} = {' + '.join([name] * (i > 0) + found[i : i + TERMS])}")
+        for i in range(0, len(found), TERMS)
+    ]
+
+
+def _indented(line: Line) -> str:
+    """A line of the function, with its comment behind it."""
+    code = f"    {line.code}".rstrip()
+    return f"{code:<52}  # {line.note}" if line.note else code
 
 
 def _with_axes(text: str, has: list[bool]) -> str:
@@ -669,8 +709,9 @@ def _one_by_one(operand: Operand) -> list[Operand]:
     return found
 
 
-def _plain(statement: str) -> str:
-    return ast.unparse(ast.parse(statement))
+def _plain(code: str) -> str:
+    """Without the parentheses that it does not need."""
+    return ast.unparse(ast.parse(code))
 
 
 def _tuple(items: list[str]) -> str:

@@ -1,0 +1,338 @@
+"""Rolling: where the text of a program repeats itself, it becomes a loop.
+
+    h_4 = U @ x0[3] + b                 for t in range(1, 28):
+    h_5 = W @ h_3 + h_4                     h_4[t] = U @ x0[t + 2] + b
+    h_6 = tanh(h_5)                         h_5[t] = W @ h_6[t - 1] + h_4[t]
+    h_7 = U @ x0[4] + b                     h_6[t] = tanh(h_5[t])
+    ...
+
+Lines repeat if they differ in nothing but whole numbers that advance evenly, those at the end of
+names among them: then the names are one, indexed by t, wherever they occur. A loop runs the lines
+that it stands for, in their order. It leaves out what lines mean: source.py and textbook.py write
+them; loops in programs of single numbers are found in the graph (loops.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+TURNS = 4  # at least
+SAVED = 8  # lines at least
+LONGEST = 400  # lines in a turn
+CANDIDATES = 6  # periods that are tried
+# whole numbers, at the end of a name or alone, but no part of 0.25 or 1e-05
+_NUMBER = re.compile(r"(?<=[A-Za-z_])(?:0|[1-9]\d*)(?!\d)|(?<![\w.])(?:0|[1-9]\d*)(?![\w.])")
+_WORD = re.compile(r"[A-Za-z_]\w*|\d[\w.]*")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+class Line(NamedTuple):
+    """A statement, and a comment behind it."""
+
+    code: str
+    note: str = ""
+
+
+class Family(NamedTuple):
+    """Names base1, base4, base7 ... that are name[t]: `number` is at `at`, +-stride one on."""
+
+    name: str
+    stride: int
+    number: int
+    at: int
+    sign: int
+
+    def index_of(self, number: int) -> int:
+        return self.at + self.sign * (number - self.number) // self.stride
+
+
+class Advance(NamedTuple):
+    """What differs between the turns of a loop: the number at start:stop of a line of the first.
+
+    base  what is before it if it belongs to a name; "" if it stands alone
+    """
+
+    start: int
+    stop: int
+    base: str
+    number: int
+    step: int
+
+
+class Loop(NamedTuple):
+    """Lines from `first` on, `period` a turn; t starts at `t` and goes on by `way`, 1 or -1."""
+
+    first: int
+    period: int
+    turns: int
+    t: int
+    way: int
+    body: list[list[Advance]]
+
+    @property
+    def stop(self) -> int:
+        """The line behind it."""
+        return self.first + self.period * self.turns
+
+    @property
+    def range(self) -> str:
+        last = self.t + self.way * (self.turns - 1)
+        whole = f"range({min(self.t, last)}, {max(self.t, last) + 1})"
+        return whole if self.way > 0 else f"reversed({whole})"
+
+
+class Rolled(NamedTuple):
+    """A text, and the loops in it in order."""
+
+    lines: Sequence[Line]
+    loops: list[Loop]
+
+
+class Rolling:
+    """The loops in several texts that share names.
+
+    place  name -> the name of its family, and its index there
+    """
+
+    def __init__(self) -> None:
+        self.place: dict[str, tuple[str, int]] = {}
+        self.families: dict[str, Family] = {}
+
+    # -- finding
+    def find(self, lines: Sequence[Line], at_end: bool = False, least: int = SAVED) -> Rolled:
+        """The loops in a text; their names are one from now on.
+
+        at_end  whether a turn rather ends where the repetition does than begins where it does
+        least   lines that a loop has to save
+        """
+        numbers, runs = _repetitions(lines, least)
+        found: list[Loop] = []
+        for first, stop, period in runs:
+            for loop in found:  # outside of these
+                if loop.first < stop and first < loop.stop:
+                    before, behind = (first, loop.first), (loop.stop, stop)
+                    first, stop = max(before, behind, key=lambda part: part[1] - part[0])
+            if stop - first < TURNS * period:
+                continue
+            first, turns = _aligned(lines, first, stop, period, at_end)
+            if turns < TURNS or (turns - 1) * period < least:
+                continue
+            body = self.advances(lines, numbers, first, period)
+            settled = None if body is None else self.settle(first, period, turns, body)
+            if settled is not None:
+                found.append(settled)
+        return Rolled(lines, sorted(found))
+
+    def advances(
+        self, lines: Sequence[Line], numbers: list[list[int]], first: int, period: int
+    ) -> list[list[Advance]] | None:
+        """What advances in the lines of a turn; None if that is neither name nor number."""
+        body = []
+        for i in range(first, first + period):
+            code, found = lines[i].code, []
+            words = list(_WORD.finditer(code))
+            pairs = zip(_NUMBER.finditer(code), numbers[i], numbers[i + period], strict=True)
+            for match, number, later in pairs:
+                if number == later:
+                    continue
+                word = next(w for w in words if w.start() <= match.start() < w.end())
+                before = code[: word.start()]
+                if word.end() != match.end() or before.count("'") % 2 or before.count('"') % 2:
+                    return None
+                base = code[word.start() : match.start()]
+                found.append(Advance(*word.span(), base, number, later - number))
+            body.append(found)
+        return body
+
+    def settle(self, first: int, period: int, turns: int, body: list[list[Advance]]) -> Loop | None:
+        """The loop, if each of its names can have one place in one family."""
+        groups: dict[tuple[str, int, int], list[Advance]] = {}
+        for advance in (a for line in body for a in line if a.base):
+            key = (advance.base, abs(advance.step), advance.number % abs(advance.step))
+            groups.setdefault(key, []).append(advance)
+        known: dict[tuple[str, int, int], Family] = {}
+        starts: list[int] = []
+        reach, ways = 0, set()
+        for key, group in groups.items():
+            family = self.known(group, turns)
+            if family is not None:
+                if family.stride != key[1]:
+                    return None
+                known[key] = family
+                starts += [family.index_of(a.number) for a in group]
+                ways |= {family.sign * (1 if a.step > 0 else -1) for a in group}
+            else:
+                turns_back = [a.number // key[1] for a in group]
+                reach = max(reach, max(turns_back) - min(turns_back))
+        if len(ways) > 1:
+            return None
+        way = ways.pop() if ways else 1
+        at = max([*starts, reach if way > 0 else 0])  # no index is below 0
+        loop = Loop(first, period, turns, at, way, body)
+        placed: dict[str, tuple[str, int]] = {}
+        for key, group in groups.items():
+            family = known.get(key)
+            if family is None:
+                sign = 1 if group[0].step > 0 else -1
+                latest = sign * max(sign * a.number for a in group)
+                name = f"{key[0]}{latest}"
+                family = Family(name, key[1], latest, loop.t, way * sign)
+            known[key] = family
+            for a in group:
+                for turn in range(turns):
+                    number = a.number + turn * a.step
+                    name, at = f"{a.base}{number}", (family.name, family.index_of(number))
+                    if self.place.get(name, at) != at or placed.get(name, at) != at:
+                        return None
+                    placed[name] = at
+            # nothing else may have the name that the family has
+            at = (family.name, family.at)
+            if self.place.get(family.name, at) != at or placed.setdefault(family.name, at) != at:
+                return None
+        self.place |= placed
+        self.families |= {family.name: family for family in known.values()}
+        return loop
+
+    def known(self, group: Sequence[Advance], turns: int) -> Family | None:
+        """The family that one of these names is in; that of `h` for the derivatives `dh`."""
+        for a in group:
+            for turn in range(turns):
+                name = f"{a.base}{a.number + turn * a.step}"
+                if name in self.place:
+                    return self.families[self.place[name][0]]
+                if name[0] == "d" and name[1:] in self.place:
+                    of = self.families[self.place[name[1:]][0]]
+                    return of._replace(name="d" + of.name)
+        return None
+
+    # -- writing, when all loops are found
+    def text(self, rolled: Rolled) -> Iterator[Line]:
+        """The lines, in which loops stand for what they repeat."""
+        for loop, lines in self.parts(rolled):
+            if loop:
+                yield Line(f"for t in {loop.range}:")
+            for line in lines:
+                yield Line("    " + line.code, line.note) if loop else line
+
+    def parts(self, rolled: Rolled) -> Iterator[tuple[Loop | None, list[Line]]]:
+        """The lines between loops, and the loops with those of one turn."""
+        at = 0
+        for loop in [*rolled.loops, None]:
+            straight = rolled.lines[at : loop and loop.first]
+            yield None, [Line(self.renamed(line.code), line.note) for line in straight]
+            if loop:
+                pairs = zip(rolled.lines[loop.first :], loop.body, strict=False)
+                yield loop, [Line(self.in_turn(x.code, body, loop), x.note) for x, body in pairs]
+                at = loop.stop
+
+    def collected(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values by name, in which those of a family are one: index -> value."""
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if name in self.place:
+                family, index = self.place[name]
+                found.setdefault(family, {})[index] = value
+            else:
+                found[name] = value
+        return found
+
+    def renamed(self, code: str) -> str:
+        """Names as what they are called now."""
+        if not self.place:
+            return code
+        return _NAME.sub(lambda found: self.name(found[0]), code)
+
+    def name(self, name: str) -> str:
+        """What is called `name` in straight lines."""
+        if name not in self.place:
+            return name
+        family, index = self.place[name]
+        return f"{family}[{index}]"
+
+    def in_turn(self, code: str, body: Sequence[Advance], loop: Loop) -> str:
+        """A line of the first turn as that of turn t."""
+        out, at = [], 0
+        for a in body:
+            out.append(self.renamed(code[at : a.start]))
+            if a.base:
+                family, index = self.place[f"{a.base}{a.number}"]
+                out.append(f"{family}[{_evenly(index, loop.way, loop)}]")
+            else:
+                text = _evenly(a.number, a.step, loop)
+                around = code[a.start - 1 : a.start] + code[a.stop : a.stop + 1]
+                plain = re.fullmatch(r"[\[(:,\s][\])\:,]", around)
+                out.append(text if plain or text == "t" else f"({text})")
+            at = a.stop
+        return "".join([*out, self.renamed(code[at:])])
+
+
+def _evenly(number: int, step: int, loop: Loop) -> str:
+    """A number that is `number` in the first turn and grows by `step`, written with t."""
+    factor = step * loop.way
+    rest = number - factor * loop.t
+    if factor == -1:
+        return f"{rest} - t"
+    text = "t" if factor == 1 else f"{factor} * t"
+    return text if rest == 0 else f"{text} {'+' if rest > 0 else '-'} {abs(rest)}"
+
+
+def _aligned(
+    lines: Sequence[Line], first: int, stop: int, period: int, at_end: bool
+) -> tuple[int, int]:
+    """Where a loop over these lines best begins, and its turns: at a comment if there are any."""
+    comments = any(line.code.startswith("#") for line in lines[first : first + period])
+
+    def merit(start: int) -> tuple[bool, int, int]:
+        begins = lines[start].code.startswith("#") or not comments
+        return begins, (stop - start) // period, start if at_end else -start
+
+    first = max(range(first, first + period), key=merit)
+    return first, (stop - first) // period
+
+
+def _repetitions(
+    lines: Sequence[Line], least: int
+) -> tuple[list[list[int]], list[tuple[int, int, int]]]:
+    """The numbers in every line, and (first, stop, period) where lines repeat, largest first."""
+    numbers = [[int(n) for n in _NUMBER.findall(line.code)] for line in lines]
+    kinds: dict[Line, int] = {}
+    seen: dict[int, int] = {}
+    distances: Counter[int] = Counter()
+    ids = []
+    for i, line in enumerate(lines):
+        kind = kinds.setdefault(Line(_NUMBER.sub("0", line.code), line.note), len(kinds))
+        ids.append(kind)
+        if kind in seen:
+            distances[i - seen[kind]] += 1
+        seen[kind] = i
+    found = []
+    for period, count in distances.most_common(CANDIDATES):
+        if count >= TURNS - 1 and period <= LONGEST:
+            for first, stop in _stretches(ids, numbers, period):
+                turns = (stop - first) // period
+                if turns >= TURNS and (turns - 1) * period >= least:
+                    found.append((first, stop, period))
+    found.sort(key=lambda run: (run[0] - run[1] + run[2], run[2]))
+    return numbers, found
+
+
+def _stretches(ids: list[int], numbers: list[list[int]], period: int) -> Iterator[tuple[int, int]]:
+    """Maximal (first, stop) where all is as it was `period` lines before, but what advances."""
+    first = 0
+    before: list[list[int]] = [[] for _ in range(period)]
+    for i in range(period, len(ids)):
+        if ids[i] != ids[i - period]:
+            if i - first > period:
+                yield first, i
+            first = i + 1 - period
+            continue
+        steps = [b - a for a, b in zip(numbers[i - period], numbers[i], strict=True)]
+        if i - first >= 2 * period and steps != before[i % period]:
+            yield first, i
+            first = i - period
+        before[i % period] = steps
+    if len(ids) - first > period:
+        yield first, len(ids)

@@ -1,0 +1,174 @@
+"""Rolling: straight lines become loops, and compute what they did."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from micrograd_scratch.compiler.rolling import SAVED, TURNS, Line, Rolling
+
+
+def rolled(*texts, **options):
+    """The lines of texts that share names, in loops; and the names that are indexed now."""
+    rolling = Rolling()
+    found = [rolling.find([Line(code) for code in text], **options) for text in texts]
+    written = [[line.code for line in rolling.text(some)] for some in found]
+    return written[0] if len(texts) == 1 else written
+
+
+def recurrence(turns, first=1):
+    """h_1 is given; then turns of z_n = 2 * h_n + x[n]; h_(n+1) = z_n % 7."""
+    lines = []
+    for n in range(first, first + turns):
+        lines += [f"z_{n} = 2 * h_{n} + x[{n}]", f"h_{n + 1} = z_{n} % 7"]
+    return lines
+
+
+# ---------------------------------------------------------------- what becomes a loop
+def test_a_recurrence_is_a_loop_that_reads_the_turn_before():
+    assert rolled(["h_1 = 5", *recurrence(9), "y = h_10"]) == [
+        "h_2[0] = 5",
+        "for t in range(1, 10):",
+        "    z_1[t] = 2 * h_2[t - 1] + x[t]",
+        "    h_2[t] = z_1[t] % 7",
+        "y = h_2[9]",
+    ]
+
+
+def test_derivatives_have_the_index_of_what_they_are_of():
+    back = []
+    for n in range(9, 0, -1):
+        back += [f"dz_{n} = dh_{n + 1} * 3", f"dh_{n} = dz_{n} * 2"]
+    forward, backward = rolled(recurrence(9), ["dh_10 = 1", *back, "g = dh_1"])
+    assert forward[1:] == ["    z_1[t] = 2 * h_2[t - 1] + x[t]", "    h_2[t] = z_1[t] % 7"]
+    assert backward == [
+        "dh_2[9] = 1",
+        "for t in reversed(range(1, 10)):",
+        "    dz_1[t] = dh_2[t] * 3",
+        "    dh_2[t - 1] = dz_1[t] * 2",
+        "g = dh_2[0]",
+    ]
+
+
+def test_numbers_may_advance_by_any_step():
+    lines = [
+        f"s_{n} = x[{3 * n}:{3 * n + 3}] + y[{40 - 2 * n}] + z[{20 - n}]" for n in range(2, 12)
+    ]
+    assert rolled(lines) == [
+        "for t in range(0, 10):",
+        "    s_2[t] = x[3 * t + 6:3 * t + 9] + y[-2 * t + 36] + z[18 - t]",
+    ]
+    assert rolled([f"a_{n} = {n} * b" for n in range(9)]) == [
+        "for t in range(0, 9):",
+        "    a_0[t] = t * b",
+    ]
+    assert rolled([f"a_{n} = {n + 1} * b" for n in range(9)])[1] == "    a_0[t] = (t + 1) * b"
+
+
+def test_a_turn_ends_with_the_repetition_if_it_shall():
+    lines = ["h_2 = 1", *recurrence(9, first=2)][:-1]  # ends within a turn
+    assert rolled(lines)[1] == "for t in range(1, 9):"
+    assert rolled(lines)[2].startswith("    z_2[t] =") and rolled(lines)[-1].startswith("z_10 =")
+    at_end = rolled(lines, at_end=True)
+    assert at_end[1].startswith("z_3[0] =") and at_end[-1].startswith("    z_3[t] =")
+
+
+def test_a_turn_begins_at_a_comment():
+    lines = []
+    for n in range(1, 9):
+        lines += [f"b_{n} = a_{n} + 1", "# next", f"a_{n + 1} = b_{n} * 2"]
+    assert rolled(["a_1 = 0", *lines])[2:4] == ["for t in range(1, 8):", "    # next"]
+
+
+def test_two_loops_of_a_text_and_what_is_between():
+    sums = [f"s_{n + 1} = s_{n} + h_{n + 1}" for n in range(9)]
+    found = rolled([*recurrence(9), "s_0 = 0", *sums])
+    assert found[0] == "for t in range(1, 10):" and found[3] == "s_1[0] = 0"
+    assert found[4:] == ["for t in range(1, 10):", "    s_1[t] = s_1[t - 1] + h_2[t - 1]"]
+
+
+# ---------------------------------------------------------------- what stays as it is
+@pytest.mark.parametrize(
+    "lines",
+    [
+        recurrence(TURNS - 1),
+        [f"a_{n} = {n * n}" for n in range(20)],  # not evenly
+        [f"a_{n} = b * 0.{n + 1}" for n in range(9)],  # part of a number
+        [f"a_{n} = b * 1e-0{n + 1}" for n in range(9)],
+        [f"a_{n} = b['x{n}']" for n in range(9)],  # part of a text
+        [f'a_{n} = b["x{n}"]' for n in range(9)],
+        [f"a_{n} = W{n}b{n}" for n in range(9)],  # two numbers in a name
+        [f"a_{n} = W{n}b" for n in range(9)],  # not at its end
+        [f"a_{n} = b{'0' * n}" for n in range(9)],
+    ],
+)
+def test_what_does_not_advance_evenly_stays(lines):
+    assert rolled(lines) == lines
+
+
+def test_loops_that_would_index_a_name_in_two_ways_are_not_made():
+    every_other = [f"u_{n} = h_{2 * n}" for n in range(1, 10)]
+    found = rolled([*recurrence(20), *every_other])
+    assert found[3:] == [f"u_{n} = h_2[{2 * n - 1}]" for n in range(1, 10)]
+
+
+def test_it_needs_to_save_something():
+    lines = [f"a_{n} = b" for n in range(SAVED)]
+    assert rolled(lines) == lines
+    assert len(rolled(lines, least=TURNS)) == 2
+
+
+def test_lines_with_another_comment_are_not_alike():
+    rolling = Rolling()
+    lines = [Line(f"a_{n} = b", f"{'odd' if n % 2 else 'even'}") for n in range(20)]
+    (loop,) = rolling.find(lines).loops
+    assert loop.period == 2
+
+
+# ---------------------------------------------------------------- that they compute the same
+@st.composite
+def programs(draw):
+    """Straight lines in which some stretches repeat: (text, a text for what is computed last)."""
+    rng = random.Random(draw(st.integers(0, 10**6)))
+    lines, made = ["v_1 = 3", "v_2 = 4"], 2
+    for _ in range(draw(st.integers(1, 3))):
+        period, turns = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+        body = []
+        for _ in range(period):
+            far = min(made, draw(st.integers(1, 6)))
+            kind = rng.choice(
+                ["v_{a} + 1", "v_{a} * {k} + v_{b}", "2 * v_{a} - x[{k}]", "v_2 + v_{a}"]
+            )
+            body.append((kind, far, rng.randint(1, max(1, made)), rng.randint(0, 3)))
+        start = made
+        for turn in range(turns):
+            for position, (kind, far, other, advance) in enumerate(body):
+                made += 1
+                a, b = made - far, made - min(other, start + position)
+                k = 5 + advance * turn
+                lines.append(f"v_{made} = ({kind.format(a=a, b=b, k=k)}) % 1009")
+        if draw(st.booleans()):
+            made += 1
+            lines.append(f"v_{made} = -v_{made - 1}")
+    return lines, made
+
+
+@settings(max_examples=300, deadline=None)
+@given(programs(), st.booleans())
+def test_loops_compute_what_straight_lines_do(program, at_end):
+    lines, made = program
+    x = list(range(100, 200))
+    straight: dict = {"x": x}
+    exec("\n".join(lines), straight)
+    rolling = Rolling()
+    found = rolling.find([Line(code) for code in lines], at_end, least=4)
+    looped: dict = {"x": x} | {name: {} for name in rolling.families}
+    exec("\n".join(line.code for line in rolling.text(found)), looped)
+    for n in range(1, made + 1):
+        got = eval(rolling.name(f"v_{n}"), looped)
+        assert got == straight[f"v_{n}"]
+    assert (
+        rolling.collected({f"v_{n}": n for n in range(1, made + 1)}).keys()
+        >= rolling.families.keys()
+    )
