@@ -33,11 +33,12 @@ from micrograd_scratch.compiler.factor import (
     host,
 )
 from micrograd_scratch.compiler.fuse import fuse
-from micrograd_scratch.compiler.layout import RESERVED, Layout, lay_out
+from micrograd_scratch.compiler.layout import RESERVED, Layout, grid_steps, lay_out
 from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
-from micrograd_scratch.compiler.runtime import turned_matmul
+from micrograd_scratch.compiler.runtime import strided, turned_matmul
 from micrograd_scratch.compiler.schedule import depends_on_inputs, schedule
+from micrograd_scratch.compiler.views import view_text
 from micrograd_scratch.compiler.writer import Array, Instruction, Writer
 
 
@@ -536,6 +537,39 @@ def collapse(model):
 )
 def test_graphs_collapse_into_few_steps(name, most):
     assert collapse(MODELS[name]()) <= most
+
+
+# ---------------------------------------------------------------- views
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.sampled_from((0, 1, 2, 4, 5, 12, 30))),
+        min_size=1, max_size=3,
+    ),
+    st.integers(0, 9), st.integers(0, 3), st.booleans(),
+)  # fmt: skip
+def test_the_text_of_a_view_shows_its_cells(axes, offset, behind, by_row):
+    shape, strides = tuple(n for n, _ in axes), tuple(s for _, s in axes)
+    places = offset + grid_steps(shape, strides)
+    size = int(places.max()) + 1 + behind
+    u = np.arange(size * 2).reshape(size, 2) if by_row else np.arange(size)
+    text = view_text("u", offset, shape, strides, by_row, size)
+    found = eval(text, {"u": u, "strided": strided})
+    np.testing.assert_array_equal(found, u[places])
+    assert np.shares_memory(found, u)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "text"),
+    [
+        (2, 30, "u[2:26].reshape(3, 8)[:, :2]"),
+        (6, 24, "u[0:24].reshape(3, 8)[:, 6:8]"),  # what is beside the last row is not there
+        (6, 27, "u[3:27].reshape(3, 8)[:, 3:5]"),
+        (9, 27, "u[3:27].reshape(3, 8)[:, 6:8]"),
+    ],
+)
+def test_columns_of_a_matrix_are_slices(offset, size, text):
+    assert view_text("u", offset, (3, 2), (8, 1), False, size) == text
 
 
 # ---------------------------------------------------------------- arrivals

@@ -11,7 +11,7 @@ from micrograd_scratch.compiler.rolling import SAVED, TURNS, Line, Rolling
 
 def rolled(*texts, **options):
     """The lines of texts that share names, in loops; and the names that are indexed now."""
-    rolling = Rolling()
+    rolling = Rolling(derivatives=True)
     found = [rolling.find([Line(code) for code in text], **options) for text in texts]
     written = [[line.code for line in rolling.text(some)] for some in found]
     return written[0] if len(texts) == 1 else written
@@ -163,7 +163,7 @@ def test_loops_compute_what_straight_lines_do(program, at_end):
     exec("\n".join(lines), straight)
     rolling = Rolling()
     found = rolling.find([Line(code) for code in lines], at_end, least=4)
-    looped: dict = {"x": x} | {name: {} for name in rolling.families}
+    looped: dict = {"x": x} | {name: [None] * size for name, size in rolling.sizes().items()}
     exec("\n".join(line.code for line in rolling.text(found)), looped)
     for n in range(1, made + 1):
         got = eval(rolling.name(f"v_{n}"), looped)

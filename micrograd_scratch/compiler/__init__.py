@@ -30,6 +30,7 @@ order, each file knowing only those before it:
     forms         the lines of a step, forward and backward,
     products      also of matrices
     emit          those of all steps
+    rolling       lines that repeat, as loops
     source        their text
     execution     what runs it
     tangent       forward mode, as a Graph

@@ -81,7 +81,7 @@ class Arrays(Execution):
         self.layout = program._layout()
         names = names_of(program.parameters, [name for name, _ in program.inputs])
         self.code = emit(self.layout, names, wrt_inputs, backward=program.single)
-        self.source = source_of(self.code)
+        self.source, constants = source_of(self.code)
         self.data = program._fused().data
         self.padded = self.layout.padded
         self.doubtful = self.padded or self.code.doubtful
@@ -90,10 +90,8 @@ class Arrays(Execution):
         self.output = int(self.layout.outputs[0])
         self.unwritten = self.code.unwritten if len(self.code.unwritten) else None
         self.namespace = {name: getattr(runtime, name) for name in _RUNTIME}
-        for name, value in self.code.globals.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                value = value.astype(program.dtype)
-            self.namespace[name] = value
+        for name, value in constants.items():
+            self.namespace[name] = _as_kind(value, program.dtype)
         exec(compile(self.source, "<compiled program>", "exec"), self.namespace)
         self.dtype, self.mine = program.dtype, threading.local()
 
@@ -120,6 +118,14 @@ class Arrays(Execution):
             return None
         buffers = self.buffers(rows)
         return buffers.again if buffers.expect(inputs, cells) else None
+
+
+def _as_kind(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Literals in the precision of a program; what is no literal as it is."""
+    if isinstance(value, list):
+        return [_as_kind(each, dtype) for each in value]
+    is_literal = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(dtype) if is_literal else value
 
 
 class Buffers:

@@ -33,6 +33,7 @@ from .layout import Layout, lay_out
 from .line_places import far_operands
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
+from .rolling import Line, Rolling
 from .schedule import longest_path, schedule
 from .stages import Stages, show, stages
 from .tangent import tangent_graph
@@ -267,12 +268,19 @@ class Program:
         code = self._compiled(False).code
         boxes, back = code.layout.boxes(), code.backward[:0:-1]
         title = f"{'step':<10} {'shape':<18} {'scalar nodes':>12} {'calls forward':>14}"
-        lines = [f"{title} {'backward':>9}"]
+        table = []
         for step, some in boxes:
             live = int((step.nodes >= 0).sum())
             shape = " x ".join(map(str, step.nodes.shape))
             ahead, behind = (sum(map(len, every[some])) for every in (code.forward, back))
-            lines.append(f"{step.row.name:<10} {shape:<18} {live:>12,} {ahead:>14} {behind:>9}")
+            row = f"{step.row.name:<10} {shape:<18} {live:>12,} {ahead:>14} {behind:>9}"
+            table.append(Line("", row))
+        lines = [f"{title} {'backward':>9}"]
+        rolling = Rolling()
+        for loop, rows in rolling.parts(rolling.find(table, at_end=True)):
+            lines += [row.note + "  |" * bool(loop) for row in rows]
+            if loop:
+                lines[-1] += f" {loop.turns} times"
         lines.append(f"{len(boxes)} steps for {self.graph.count():,} scalar nodes")
         return "\n".join(lines)
 

@@ -94,10 +94,13 @@ class Rolled(NamedTuple):
 class Rolling:
     """The loops in several texts that share names.
 
-    place  name -> the name of its family, and its index there
+    start        what t is in the first turn of a loop, at least
+    derivatives  whether dh_3 is the derivative of h_3, and has its index
+    place        name -> the name of its family, and its index there
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0, derivatives: bool = False) -> None:
+        self.start, self.derivatives = start, derivatives
         self.place: dict[str, tuple[str, int]] = {}
         self.families: dict[str, Family] = {}
 
@@ -170,7 +173,7 @@ class Rolling:
         if len(ways) > 1:
             return None
         way = ways.pop() if ways else 1
-        at = max([*starts, reach if way > 0 else 0])  # no index is below 0
+        at = max([*starts, max(reach, self.start) if way > 0 else 0])  # no index is below 0
         loop = Loop(first, period, turns, at, way, body)
         placed: dict[str, tuple[str, int]] = {}
         for key, group in groups.items():
@@ -184,13 +187,15 @@ class Rolling:
             for a in group:
                 for turn in range(turns):
                     number = a.number + turn * a.step
-                    name, at = f"{a.base}{number}", (family.name, family.index_of(number))
-                    if self.place.get(name, at) != at or placed.get(name, at) != at:
+                    name, here = f"{a.base}{number}", (family.name, family.index_of(number))
+                    if self.place.get(name, here) != here or placed.get(name, here) != here:
                         return None
-                    placed[name] = at
+                    if here[1] < 0:
+                        return None
+                    placed[name] = here
             # nothing else may have the name that the family has
-            at = (family.name, family.at)
-            if self.place.get(family.name, at) != at or placed.setdefault(family.name, at) != at:
+            own = family.name, family.at
+            if self.place.get(own[0], own) != own or placed.setdefault(own[0], own) != own:
                 return None
         self.place |= placed
         self.families |= {family.name: family for family in known.values()}
@@ -203,7 +208,7 @@ class Rolling:
                 name = f"{a.base}{a.number + turn * a.step}"
                 if name in self.place:
                     return self.families[self.place[name][0]]
-                if name[0] == "d" and name[1:] in self.place:
+                if self.derivatives and name[0] == "d" and name[1:] in self.place:
                     of = self.families[self.place[name[1:]][0]]
                     return of._replace(name="d" + of.name)
         return None
@@ -228,16 +233,28 @@ class Rolling:
                 yield loop, [Line(self.in_turn(x.code, body, loop), x.note) for x, body in pairs]
                 at = loop.stop
 
+    def sizes(self) -> dict[str, int]:
+        """How long the list of each family is."""
+        found = dict.fromkeys(self.families, 0)
+        for family, index in self.place.values():
+            found[family] = max(found[family], index + 1)
+        return found
+
     def collected(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Values by name, in which those of a family are one: index -> value."""
+        """Values by name, in which those of a family are a list."""
         found: dict[str, Any] = {}
+        sizes = self.sizes()
         for name, value in values.items():
             if name in self.place:
                 family, index = self.place[name]
-                found.setdefault(family, {})[index] = value
+                found.setdefault(family, [None] * sizes[family])[index] = value
             else:
                 found[name] = value
         return found
+
+    def of(self, name: str) -> str:
+        """The family that a name is in, or the name."""
+        return self.place[name][0] if name in self.place else name
 
     def renamed(self, code: str) -> str:
         """Names as what they are called now."""
@@ -267,6 +284,11 @@ class Rolling:
                 out.append(text if plain or text == "t" else f"({text})")
             at = a.stop
         return "".join([*out, self.renamed(code[at:])])
+
+
+def repeats(lines: Sequence[str]) -> bool:
+    """Whether any lines of a text, as they are, repeat often enough for a loop."""
+    return bool(_repetitions([Line("", line) for line in lines], least=TURNS)[1])
 
 
 def _evenly(number: int, step: int, loop: Loop) -> str:

@@ -9,6 +9,8 @@ a user named is copied into the text but plain identifiers.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,54 +18,97 @@ from .emit import Code
 from .factor import FIRST_INPUT
 from .layout import Step
 from .memory import place_temporaries
+from .rolling import Line, Rolled, Rolling, repeats
+from .writer import Instruction
 
 
-def source_of(code: Code) -> str:
-    """The program's source: four functions of bindings around `forward` and `backward`."""
+def source_of(code: Code) -> tuple[str, dict[str, Any]]:
+    """The program's source: four functions of bindings around `forward` and `backward`.
+
+    Also the literals, index arrays and functions that it names.
+    """
     forward = [line for step in code.forward for line in step]
     backward = [line for step in code.backward for line in step]
     temporaries = place_temporaries(forward, backward)
-    lines = forward + backward
-    used = {word for line in lines for word in _called(line.template)}
+    comments = [_comment(step) for step in code.layout.steps]
+    behind = [f"back through {what}" for what in ("the result", *reversed(comments))]
+    bound = {function: code.bindings.get(function, []) for function in _ARGUMENTS}
+    made = {f: [(array.name, text) for array, text in pairs] for f, pairs in bound.items()}
+    views = [(x.out.name, x.text().partition(" = ")[2]) for x in forward + backward if x.is_view]
+    made["buffers"] += temporaries + views
+    texts = {"forward": _lines(comments, code.forward), "backward": _lines(behind, code.backward)}
+    texts |= {f: [Line(f"{name} = {text}") for name, text in made[f]] for f in made}
+    makers = dict.fromkeys(code.globals, "") | {name: f for f in made for name, _ in made[f]}
+    rolling, rolled = _rolled(texts, makers if repeats(comments) else {})
+
+    used = {word for line in forward + backward for word in _called(line.template)}
     chosen = [line for name, line in _CHOSEN.items() if name in used]
     used -= set(_CHOSEN)
     used |= {word for line in chosen for word in re.findall("multiply|matmul", line)}
-    used |= {word for pair in code.bindings.get("buffers", []) for word in _called(pair[1])}
-    bound = {f: [array.name for array, _ in code.bindings.get(f, [])] for f in _FUNCTIONS}
+    used |= {word for _, text in bound["buffers"] for word in _called(text)}
     imported = sorted(word for word in used | {"empty"} if hasattr(np, word))
     out = [f"from numpy import {', '.join([*imported, 'inf', 'nan'])}", ""]
     inputs = [f"x{i}" for i in range(len(code.layout.sizes) - FIRST_INPUT)]
-    arguments = {
-        "parameters": ["theta"],
-        "inputs": inputs,
-        "gradients": ["g", *("g" + name for name in inputs)],
-    }
-    for function, names in arguments.items():
-        out += [f"def {function}({', '.join(names)}):"]
-        out += [f"    {array.name} = {text}" for array, text in code.bindings.get(function, [])]
-        out += [f"    return ({''.join(name + ', ' for name in bound[function])})", ""]
-    out += ["def buffers(u, v, gu, gv, rows, dtype):"]
-    out += [f"    {line}" for line in chosen]
-    out += [f"    {array.name} = {text}" for array, text in code.bindings.get("buffers", [])]
-    out += [f"    {name} = {text}" for name, text in temporaries]
-    out += [f"    {line.text()}" for line in forward + backward if line.is_view]
-    passed = bound["parameters"] + bound["inputs"]
-    comments = [_comment(step) for step in code.layout.steps]
-    out += ["", f"    def forward({', '.join(passed)}):"]
-    for comment, lines in zip(comments, code.forward, strict=True):
-        out += [f"        # {comment}"]
-        out += [f"        {line.text()}" for line in lines if not line.is_view]
-    out += ["        return", ""]
-    out += [f"    def backward({', '.join([*passed, *bound['gradients'], 'seed'])}):"]
-    for comment, lines in zip(["the result", *reversed(comments)], code.backward, strict=True):
+    every = {"inputs": inputs, "gradients": ["g" + name for name in inputs]}
+    # names of one family are one argument
+    names = {f: list(dict.fromkeys(rolling.of(x.name) for x, _ in bound[f])) for f in bound}
+    sizes = rolling.sizes()
+    for function, arguments in _ARGUMENTS.items():
+        out += [f"def {function}({', '.join([*arguments, *every.get(function, [])])}):"]
+        out += [f"    {line}" for line in chosen if function == "buffers"]
+        families = dict.fromkeys(rolling.of(name) for name, _ in made[function])
+        out += [f"    {name} = [None] * {sizes[name]}" for name in families if name in sizes]
+        out += [f"    {line.code}" for line in rolling.text(rolled[function])]
+        if function != "buffers":
+            out += [f"    return ({''.join(name + ', ' for name in names[function])})", ""]
+    passed = [*names["parameters"], *names["inputs"]]
+    for function, arguments in (
+        ("forward", passed),
+        ("backward", [*passed, *names["gradients"], "seed"]),
+    ):
+        out += ["", f"    def {function}({', '.join(arguments)}):"]
+        out += [f"        {line.code}" for line in rolling.text(rolled[function])]
+        out += ["        return"]
+    out += ["", "    return forward, backward", ""]
+    return "\n".join(out), rolling.collected(code.globals)
+
+
+def _rolled(
+    texts: dict[str, list[Line]], makers: dict[str, str]
+) -> tuple[Rolling, dict[str, Rolled]]:
+    """The loops in all texts; none if names of one family are made in two functions.
+
+    makers  name -> the function that makes it
+    """
+    rolling = Rolling(start=1)  # most loops have a turn before them that is not quite alike
+    if makers:
+        rolled = {f: rolling.find(text, at_end=f == "forward") for f, text in texts.items()}
+        where: dict[str, str] = {}
+        if all(
+            where.setdefault(family, makers[name]) == makers[name]
+            for name, (family, _) in rolling.place.items()
+            if name in makers
+        ):
+            return rolling, rolled
+    return Rolling(), {f: Rolled(text, []) for f, text in texts.items()}
+
+
+def _lines(comments: Sequence[str], steps: Sequence[Sequence[Instruction]]) -> list[Line]:
+    """The lines of every step, behind its comment."""
+    out = []
+    for comment, lines in zip(comments, steps, strict=True):
         if lines:
-            out += [f"        # back through {comment}"]
-            out += [f"        {line.text()}" for line in lines if not line.is_view]
-    out += ["        return", "", "    return forward, backward", ""]
-    return "\n".join(out)
+            out.append(Line(f"# {comment}"))
+            out += [Line(line.text()) for line in lines if not line.is_view]
+    return out
 
 
-_FUNCTIONS = ("parameters", "inputs", "gradients", "buffers")
+_ARGUMENTS = {
+    "parameters": ["theta"],
+    "inputs": [],
+    "gradients": ["g"],
+    "buffers": ["u", "v", "gu", "gv", "rows", "dtype"],
+}
 # what lines call that depends on the rows and the kind of numbers, or needs a word
 _CHOSEN = {
     "outer": "outer = multiply if rows == 1 else matmul  # 60 us instead of 191 for 128 x 784",

@@ -503,6 +503,9 @@ class Textbook:
                 left = a if of_a[-1] == k else _turned(a, turn)
                 right = b if of_b[len(lead)] == k else _turned(b, turn)
                 return f"{left} @ {right}"
+        array, of, number = (b, of_b, a) if of_b else (a, of_a, b)
+        if "" in (of_a, of_b) and "".join(x for x in of if x not in lost) == out:
+            return f"{number} * {array}.sum({_tuple([str(of.index(x)) for x in of if x in lost])})"
         return f"{self.numpy('einsum')}('{of_a},{of_b}->{out}', {a}, {b})"
 
     # -- backward
@@ -617,7 +620,7 @@ class Textbook:
 
     # -- all of it
     def whole_source(self) -> str:
-        rolling = Rolling()
+        rolling = Rolling(derivatives=True)
         # what is computed decides which names are one; that of its parts comes after
         ahead = rolling.find(self.ahead, at_end=True)
         back = rolling.find(self.lines)
@@ -629,10 +632,14 @@ class Textbook:
         for x in self.inputs:
             turned = f"{self.numpy('reshape')}({x.name}, (rows, -1)).T"
             out.append(Line(f"{x.name} = {turned}" + "[0]" * (x.cells.ndim == 0)))
-        many = [name for name in rolling.families if name not in namespace]
-        for i in range(0, len(many), SHORT):
-            some = many[i : i + SHORT]
-            out.append(Line(f"{', '.join(some)} = {', '.join(['{}'] * len(some))}", "by t"))
+        by_size: dict[int, list[str]] = {}
+        for name, size in rolling.sizes().items():
+            if name not in namespace:
+                by_size.setdefault(size, []).append(name)
+        for size, many in by_size.items():
+            lists = f"([None] * {size} for _ in range({len(many)}))"
+            lists = f"[None] * {size}" if len(many) == 1 else lists
+            out.append(Line(f"{', '.join(many)} = {lists}"))
         out += [*rolling.text(parameters), Line(""), *rolling.text(ahead), Line("")]
         out += [Line("# the derivative by everything, last step first")]
         for line in rolling.text(back):
@@ -650,7 +657,7 @@ class Textbook:
         from .. import __dict__ as public
 
         ours = sorted(n for n, x in namespace.items() if public.get(n) is x)
-        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | dict)]
+        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | list)]
         top = [f"# arrays in .namespace: {', '.join(arrays[1:])}"] * (len(arrays) > 1)
         top += [f"from numpy import {', '.join(sorted(self.imported))}"]
         top += [f"from micrograd_scratch import {', '.join(ours)}"] * bool(ours)
@@ -741,10 +748,14 @@ def _slices(cells: np.ndarray, size: int) -> str:
         return ""
     if at.ndim == 1:
         return f"[{start}:{stop}]" if steps[0] == 1 else f"[{start}:{stop}:{steps[0]}]"
-    inside = start + at.shape[0] * steps[0] <= size
-    if at.ndim == 2 and steps[1] == 1 and steps[0] >= at.shape[1] and inside:
-        whole = f"[{start}:{start + at.shape[0] * steps[0]}].reshape({at.shape[0]}, {steps[0]})"
-        return whole if steps[0] == at.shape[1] else f"{whole}[:, :{at.shape[1]}]"
+    if at.ndim == 2 and steps[1] == 1 and steps[0] >= at.shape[1]:
+        (rows, width), pitch = at.shape, steps[0]
+        left = max(0, start + rows * pitch - size)  # of them, where the last row is the last there
+        if left <= min(start, pitch - width):
+            first = start - left
+            whole = f"[{first}:{first + rows * pitch}].reshape({rows}, {pitch})"
+            cut = f"{left}:{left + width}" if left else f":{width}"
+            return whole if pitch == width else f"{whole}[:, {cut}]"
     return ""
 
 

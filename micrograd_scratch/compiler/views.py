@@ -30,14 +30,18 @@ def view_text(
             text += "[" + ", ".join(":" if n > 1 else "None" for n in shape) + "]"
         return text
     whole = shape if axes == sorted(axes) and pitch == extents[1:] else None
-    if nested and offset + span <= size:
-        text = f"{buffer}[{offset}:{offset + span}]"
+    # rows that begin a little before, where the last of them is the last there is
+    left = max(0, offset + span - size)
+    if nested and left <= min(offset, pitch[-1] - extents[-1] if pitch else 0):
+        text = f"{buffer}[{offset - left}:{offset - left + span}]"
         if whole is not None:
             return text + (
                 f".reshape({', '.join(map(str, shape))}{tail})" if len(shape) > 1 else ""
             )
         text += f".reshape({', '.join(map(str, [extents[0], *pitch]))}{tail})"
         cut = [":" if p == e else f":{e}" for p, e in zip(pitch, extents[1:], strict=True)]
+        if left:
+            cut[-1] = f"{left}:{left + extents[-1]}"
         if any(c != ":" for c in cut):
             text += f"[:, {', '.join(cut)}]"
         order = [sorted(axes).index(a) for a in axes]
