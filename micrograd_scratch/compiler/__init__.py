@@ -34,7 +34,8 @@ order, each file knowing only those before it:
     source        their text
     execution     what runs it
     tangent       forward mode, as a Graph
-    textbook      the steps as a person would write them
+    reading       for people: what arrays are called,
+    textbook      and the steps as a person would write them
     stages        the graph after every pass
     program       what people call
     trace         functions of Values
