@@ -288,9 +288,8 @@ class Textbook(Reader):
                 return f"{left} @ {right}"
         array, of, number = (b, of_b, a) if of_b else (a, of_a, b)
         if "" in (of_a, of_b) and "".join(x for x in of if x not in lost) == out:
-            return (
-                f"{number} * {array}.sum({tuple_of([str(of.index(x)) for x in of if x in lost])})"
-            )
+            axes = tuple_of([str(axis) for axis, x in enumerate(of) if x in lost])
+            return f"{number} * {array}.sum({axes})"
         return f"{self.numpy('einsum')}('{of_a},{of_b}->{out}', {a}, {b})"
 
     # -- backward
