@@ -7,6 +7,7 @@ of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -366,6 +367,36 @@ def recurrent_rows(joined: bool = False) -> Model:
     return Model(loss, {**parameters, "b": b, "out": out}, [xs], normal((9, 3)))
 
 
+def gated_rows(n: int = 4) -> Model:
+    """An LSTM (Hochreiter and Schmidhuber 1997, with Gers' forget gate) on rows of 8 steps of (2,).
+
+    The cost is taken at every step, against what comes next.
+    """
+    rng = random.Random(22)
+    xs = matrix(8, 2, rng)
+    gates = {
+        k: (matrix(n, n, rng, 0.4, f"W{k}"), matrix(n, 2, rng, 0.6, f"U{k}"), vector(n, rng))
+        for k in "ifog"
+    }
+    out, start = matrix(2, n, rng), vector(n, rng)
+    h: list[Any] = list(start)
+    c: list[Any] = [0.0] * n
+    terms = []
+    for now, then in itertools.pairwise(xs):
+        z = {
+            k: [dot(W[i], h) + dot(U[i], now, b[i]) for i in range(n)]
+            for k, (W, U, b) in gates.items()
+        }
+        i, f, o = ([sigmoid(x) for x in z[k]] for k in "ifo")
+        c = [fk * ck + ik * tanh(gk) for fk, ck, ik, gk in zip(f, c, i, z["g"], strict=True)]
+        h = [ok * tanh(ck) for ok, ck in zip(o, c, strict=True)]
+        terms.append(losses.squared_error(linear(out, h), then))
+    parameters = {k: [*flat(W), *flat(U), *b] for k, (W, U, b) in gates.items()}
+    return Model(
+        total(terms) / 7, {**parameters, "out": flat(out), "start": start}, [xs], normal((8, 2))
+    )
+
+
 def gated(lengths: Sequence[int] = (4, 6)) -> Model:
     """A GRU (Cho et al. 2014) unrolled over two sequences; the first state is learned."""
     rng = random.Random(14)
@@ -679,7 +710,7 @@ MODELS: dict[str, Callable[[], Model]] = {
             *(classifier, several_outputs, attention, two_headed_rows, embedding, computed_index),
             *(convolution_rows, biases_by_row, residual_tower, guarded, extremes, free_of_rows),
             *(elementwise_moons, data_as_leaves, convolution, picture_convolution, recurrent),
-            recurrent_rows,
+            *(recurrent_rows, gated_rows),
             *(gated, transformer, gradient_norm, hessian_vector_product, physics),
             *(gradient_through_where, handful, constants_only, repeated_operands, equal_dots),
             *(sums_that_share, ragged_sums, outer_products, triangular, matrix_power, irregular),

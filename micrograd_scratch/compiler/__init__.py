@@ -9,6 +9,7 @@ order, each file knowing only those before it:
     interpret     a Graph run node by node: the reference
     fuse          sums of products become dots
     factor        dots become matrix products, when layout asks
+    pieces        or products of pieces
     schedule      which nodes are computed together: groups
     layout        groups become steps; operands are views of numbered cells
     dependence    for lines of Python, row by row: what backward visits,

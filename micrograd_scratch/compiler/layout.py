@@ -14,7 +14,8 @@ says so where it matters, because 0 * inf is then a number that the scalar graph
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
@@ -44,13 +45,15 @@ from .factor import (
     ranked,
     unique,
 )
+from .pieces import of_terms, one_by_one
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .schedule import depends_on_inputs
 
 # Cells that every buffer starts with: what pads tuples of unequal length.
 ZERO, LOWEST, HIGHEST = range(3)
 RESERVED = (0.0, -np.inf, np.inf)
-MOST_PIECES = 4  # that sums are cut into, each of which adds to what the others made
+OFTEN = 3  # steps that read the same irregular operand: it is gathered once
+FEW = 3  # terms that are added up elementwise, rather than along an axis
 _PADDING = {total_of: ZERO, largest_of: LOWEST, smallest_of: HIGHEST}
 # a dot of one term and a bias, and of a bias alone, elementwise
 MULTIPLY_ADD = operation(
@@ -59,7 +62,9 @@ MULTIPLY_ADD = operation(
     lambda y, a, b, c: (b, a, 1.0),
     array=lambda a, b, c: a * b + c,
 )
-COPY = operation("dot", lambda x: x, lambda y, x: (1.0,), array="positive")
+COPY = operation("dot", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
+# of what several steps would gather
+GATHER = operation("gather", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
 
 
 @dataclass(eq=False)
@@ -125,6 +130,8 @@ class Step:
     @property
     def stands_for(self) -> str:
         """How many scalar nodes it stands for, in words."""
+        if self.row is GATHER:
+            return "for several steps"
         live = int((self.nodes >= 0).sum())
         return f"{'part of ' * self.part}{live:,} scalar node{'s' * (live > 1)}"
 
@@ -152,12 +159,30 @@ def lay_out(
     graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: Sequence[int] = ()
 ) -> Layout:
     """The steps that compute `groups`, given how many parameters and cells of every input."""
-    return _Layouter(graph, parameters, inputs).run(groups)
+    first = _Layouter(graph, parameters, inputs)
+    layout = first.run(groups)
+    often = {key for key, times in first.read.items() if times >= OFTEN}
+    return _Layouter(graph, parameters, inputs, often).run(groups) if often else layout
 
 
 class _Layouter:
-    def __init__(self, graph: Graph, parameters: int, inputs: Sequence[int]) -> None:
-        self.graph = graph
+    """Lays out once.
+
+    often   what irregular operands of several steps are known by, from a layout before
+    read    how many steps read each irregular operand
+    copies  those of `often` that have been copied: their cells, and the block of the copy
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        parameters: int,
+        inputs: Sequence[int],
+        often: Collection[int] = (),
+    ) -> None:
+        self.graph, self.often = graph, often
+        self.read: Counter[int] = Counter()
+        self.copies: dict[int, tuple[np.ndarray, Operand]] = {}
         self.layout = Layout()
         self.layout.sizes[THETA] = parameters
         self.layout.sizes += inputs
@@ -216,16 +241,18 @@ class _Layouter:
     def allocate(self, nodes: np.ndarray, once: bool = False) -> Operand:
         """A block of new cells in the shape of `nodes` (-1: dead), if `once` for all rows."""
         live = nodes >= 0
-        space = FREE if once else self.buffer(nodes[live])
-        offset, size = self.layout.sizes[space], nodes.size
+        out = self.new_cells(nodes.shape, FREE if once else self.buffer(nodes[live]))
+        self.cell[nodes[live]] = out.addresses[live]
+        return out
+
+    def new_cells(self, shape: tuple[int, ...], space: int) -> Operand:
+        """A block of new cells."""
+        offset, size = self.layout.sizes[space], math.prod(shape)
         self.layout.sizes[space] += size
-        self.blocks[space].append((offset, nodes.shape))
-        cells = ((space << SHIFT) + offset + np.arange(size)).reshape(nodes.shape)
-        self.cell[nodes[live]] = cells[live]
-        strides = (
-            n > 1 and s // cells.itemsize for n, s in zip(nodes.shape, cells.strides, strict=True)
-        )
-        return Operand(nodes.shape, cells, regular=(space, offset, tuple(map(int, strides))))
+        self.blocks[space].append((offset, shape))
+        cells = ((space << SHIFT) + offset + np.arange(size)).reshape(shape)
+        strides = (n > 1 and s // cells.itemsize for n, s in zip(shape, cells.strides, strict=True))
+        return Operand(shape, cells, regular=(space, offset, tuple(map(int, strides))))
 
     def operand(self, cells: np.ndarray) -> Operand:
         """The simplest form of an operand with these addresses; holes may be anything."""
@@ -248,6 +275,8 @@ class _Layouter:
                     bits = first
             return Operand(cells.shape, literal=bits.view(np.float64))
         regular = regular_form(cells, self.layout.sizes)
+        if regular is None and len(live) == cells.size and not (cells >> SHIFT == LITERAL).any():
+            return self.copied(cells)
         dead = None
         if regular is None:
             if len(live) < cells.size:  # dead members read a live cell, which is a sane number
@@ -262,6 +291,22 @@ class _Layouter:
             space, offset, strides = regular
             cells = (space << SHIFT) + offset + grid_steps(cells.shape, strides)
         return Operand(cells.shape, cells=cells, regular=regular, dead=dead)
+
+    def copied(self, cells: np.ndarray) -> Operand:
+        """An irregular operand: gathered by its step, or once if several steps read it."""
+        key = hash((cells.shape, cells.tobytes()))
+        self.read[key] += 1
+        operand = Operand(cells.shape, cells=cells)
+        if key not in self.often:
+            return operand
+        known = self.copies.get(key)
+        if known is None:
+            by_row = _by_row(cells)
+            out = self.new_cells(cells.shape, ROWS if by_row else FREE)
+            step = Step("map", GATHER, [operand], out, np.zeros(cells.shape, dtype=int), part=True)
+            self.layout.steps.append(step)
+            known = self.copies[key] = cells, out
+        return known[1] if np.array_equal(known[0], cells) else operand
 
     # -- forms
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
@@ -413,56 +458,79 @@ class _Layouter:
                 both, biases = [left[alone], right[alone]], self.operand(bias[alone])
                 self.add("inner", dot_of, [*map(self.matrix, both), biases], nodes[alone])
             left, right, nodes = left[~alone], right[~alone], nodes[~alone]
+        by_row = bias is not None and _by_row(bias)
         for found in factor(left, right, nodes) if len(nodes) else ():
             a, b, grid = found.left, found.right, found.nodes
             if _by_row(a) and not _by_row(b):  # what all rows share stands left: W @ X
                 a, b, grid = b, a, grid.swapaxes(1, 2)
-            b = b.swapaxes(1, 2)
             if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
-                operands = [self.matrix(a[:, 0]), self.matrix(b[:, :, 0])]
-                if bias is not None:
-                    operands.append(self.operand(self.bias[grid[:, 0, 0]]))
-                self.add("inner", dot_of, operands, grid[:, 0, 0])
+                a, b, grid = a[:, 0], b[:, 0], grid[:, 0, 0]
+                self.sums("inner", a, b, grid, self.terms("inner", a, b, by_row), bias is not None)
                 continue
             if len(grid) == 1:
                 a, b, grid = a[0], b[0], grid[0]
-            start = [] if bias is None else [self.bias_of(grid, self.bias)]
-            *parts, last = self.factors(a, b, start)
-            for factors in parts:
-                self.add("product", dot_of, [*factors, *start], grid, part=True)
-                start = [self.bias_of(grid, self.cell)]
-            self.add("product", dot_of, [*last, *start], grid)
+            pieces = self.terms("product", a, b, by_row)
+            self.sums("product", a, b, grid, pieces, bias is not None)
+
+    def terms(self, form: str, left: np.ndarray, right: np.ndarray, by_row: bool) -> list[slice]:
+        """Pieces of left (..., K) and right (..., K) along K that are views; or all of it.
+
+        W @ h + U @ x where [W U] would be gathered for every step of a recurrent network (0.52 to
+        0.99 of the time), and where [h x] would by row, from several spaces (0.83 to 1.2 of it);
+        g * h + (1 - g) * n rather than an axis of two (0.92 to 1.00). First come those that are
+        the same for all rows; by_row tells whether the sums start with something that is not.
+        """
+        copied = [not self.is_view(cells) for cells in (left, right)]
+        mixed = copied[1] and _by_row(right) and len(unique(right >> SHIFT)) > 1
+        found: list[slice] = []
+        if form == "inner" and left.shape[-1] <= FEW:
+            found = one_by_one(left)
+        elif (mixed or any(copied[: 1 + (form == "inner")])) and max(
+            left.size, right.size
+        ) > left.shape[-1]:
+            found = of_terms(left, right)
+        varies = [_by_row(left[..., k]) or _by_row(right[..., k]) for k in found]
+        # parameters may lie here and there: if they do so again and again, they are copied once
+        views = all(
+            self.is_view(right[..., k])
+            and (self.is_view(left[..., k]) or mixed and _of_theta(left))
+            for k in found
+        )
+        if found and views and (all(varies) or not by_row):
+            return [found[i] for i in np.argsort(varies, kind="stable")]
+        return [slice(None)]
+
+    def sums(
+        self,
+        form: str,
+        left: np.ndarray,
+        right: np.ndarray,
+        grid: np.ndarray,
+        pieces: list[slice],
+        biased: bool,
+    ) -> None:
+        """The dots of left and right, (..., K) each: a step for each piece of terms."""
+        start = [self.bias_of(grid, self.bias)] if biased else []
+        for terms in pieces:
+            a, b = left[..., terms], right[..., terms]
+            kind, row = form, dot_of
+            if form == "product":
+                operands = [self.matrix(a), self.matrix(b.swapaxes(-1, -2)), *start]
+            elif a.shape[-1] > 1:
+                operands = [self.matrix(a), self.matrix(b), *start]
+            else:
+                operands = [self.operand(a[..., 0]), self.operand(b[..., 0]), *start]
+                kind, row = "map", MULTIPLY_ADD if start else multiply
+            self.add(kind, row, operands, grid, part=terms is not pieces[-1])
+            start = [self.bias_of(grid, self.cell)]
+
+    def is_view(self, cells: np.ndarray) -> bool:
+        """Whether an operand with these addresses is not copied."""
+        return _is_constant(cells.reshape(-1)) or regular_form(cells, self.layout.sizes) is not None
 
     def bias_of(self, grid: np.ndarray, cells: np.ndarray) -> Operand:
         """What the sums of a grid of nodes start with, given the cells of all nodes."""
         return self.operand(np.where(grid >= 0, cells[grid], HOLE))
-
-    def factors(
-        self, left: np.ndarray, right: np.ndarray, start: list[Operand]
-    ) -> list[list[Operand]]:
-        """left (..., R, K) and right (..., K, C); in pieces along K if that makes them views.
-
-        W @ h + U @ x where [W U] would be gathered for every step of a recurrent network (0.52 to
-        0.99 of the time), and where [h x] would by row, from several spaces (0.83 to 1.2 of it).
-        First come the pieces that are the same for all rows.
-        """
-        whole = [self.matrix(left), self.matrix(right)]
-        copied = [x.cells is not None and x.regular is None for x in whole]
-        mixed = len(whole[1].spaces) > 1 and _varies(whole)
-        if left.shape[-2] * right.shape[-1] == 1 or not (copied[0] or copied[1] and mixed):
-            return [whole]
-        bounds = _runs(_ways(left), _ways(right.swapaxes(-1, -2)))
-        if len(bounds) > MOST_PIECES + 1:
-            return [whole]
-        pieces = [
-            [self.matrix(left[..., i:j]), self.matrix(right[..., i:j, :])]
-            for i, j in zip(bounds, bounds[1:], strict=False)
-        ]
-        by_row = [_varies(piece) for piece in pieces]
-        views = all(x.cells is None or x.regular for piece in pieces for x in piece)
-        if not views or _varies(start) and not all(by_row):
-            return [whole]
-        return [pieces[i] for i in np.argsort(by_row, kind="stable")]
 
     def add(
         self,
@@ -488,28 +556,6 @@ def _of_theta(cells: np.ndarray) -> bool:
 
 def _by_row(cells: np.ndarray) -> bool:
     return bool(_each_by_row(cells).any())
-
-
-def _ways(cells: np.ndarray) -> list[int]:
-    """(K-1,) from each of the cells (..., R, K) to the next; HOLE where rows or spaces differ."""
-    rows = cells.reshape(-1, cells.shape[-1])
-    spaces = rows >> SHIFT
-    ways = np.diff(np.where(spaces == LITERAL, 0, rows))
-    same = (ways == ways[0]) & (np.diff(spaces) == 0)
-    return np.where(same.all(axis=0), ways[0], HOLE).tolist()
-
-
-def _runs(*ways: list[int]) -> list[int]:
-    """Where to cut a sequence so that each way from one to the next is the same within a piece."""
-    steps = list(zip(*ways, strict=True))
-    bounds, inside = [0], False
-    for k, step in enumerate(steps):
-        if HOLE in step or inside and step != steps[k - 1]:
-            bounds.append(k + 1)
-            inside = False
-        else:
-            inside = True
-    return [*bounds, len(steps) + 1]
 
 
 def _varies(operands: Sequence[Operand]) -> bool:

@@ -19,7 +19,8 @@ import numpy as np
 from .cells import by_row as has_rows
 from .cells import places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
-from .layout import RESERVED, Layout, Operand
+from .layout import RESERVED, Layout, Operand, regular_form
+from .pieces import of_rows
 from .rolling import Line
 from .views import view_text
 
@@ -144,6 +145,10 @@ class Reader:
         if operand.dead is not None or operand.literal is not None:  # these are in full
             axes = tuple(axis for axis, n in enumerate(operand.shape) if n > 1)
             of = operand.cells.squeeze()
+        else:
+            stack = self.stacked(of, axes)
+            if stack is not None:
+                return stack
         return self.gathered(of, axes, operand)
 
     def holders(self, cells: np.ndarray) -> list[Variable]:
@@ -189,6 +194,33 @@ class Reader:
         return text(variable.name), lambda term: variable.partial.append(
             f"{text('{d}')}[...] += {term}"
         )
+
+    def stacked(self, cells: np.ndarray, axes: tuple[int, ...]) -> Reading | None:
+        """Rows of several arrays, such as the weights of several gates, one upon the other."""
+        pieces = of_rows(cells.reshape(len(cells), -1)) if 0 < cells.ndim < 3 else []
+        forms = [regular_form(cells[rows], self.layout.sizes) for rows in pieces]
+        if not pieces or None in forms or len({form[0] for form in forms if form}) > 1:
+            return None
+        parts = [
+            self.read(Operand(cells[rows].shape, cells[rows], regular=form))
+            for rows, form in zip(pieces, forms, strict=True)
+        ]
+        if any(len(part.axes) < cells.ndim for part in parts):
+            return None
+        name, shape = self.unique("r"), " x ".join(map(str, cells.shape))
+        text = f"{self.numpy('concatenate')}([{', '.join(part.text for part in parts)}])"
+        self.line(name, text, comment=shape)
+
+        def send(term: str) -> None:
+            whole = term if term.isidentifier() else self.unique("s")
+            if whole != term:
+                self.line(whole, term)
+            for rows, part in zip(pieces, parts, strict=True):
+                if part.send is not None:
+                    part.send(f"{whole}[{rows.start}:{rows.stop}]")
+
+        wanted = any(part.send is not None for part in parts)
+        return Reading(name, axes, parts[0].by_row, send if wanted else None)
 
     def gathered(self, cells: np.ndarray, axes: tuple[int, ...], operand: Operand) -> Reading:
         """Cells that lie here and there, also in several variables."""

@@ -38,7 +38,7 @@ from ..operations import (
 from . import runtime
 from .adjoints import depends_on
 from .factor import LITERAL, ROWS, SHIFT, unique
-from .layout import COPY, MULTIPLY_ADD, Layout, Operand, Step
+from .layout import COPY, GATHER, MULTIPLY_ADD, Layout, Operand, Step
 from .names import name_of_step
 from .reading import Reader, Reading, Variable, places_in, plain, tuple_of
 from .rolling import Line, Rolled, Rolling
@@ -130,11 +130,15 @@ class Textbook(Reader):
         assert step.out.cells is not None
         cells = step.out.cells.squeeze()
         space = step.out.spaces[0]
+        depends = depends_on(step.row, len(readings))
+        wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
+        if step.row is GATHER:  # it has its name
+            made = Variable(readings[0].text, cells, space == ROWS, wanted)
+            self.owners[space].append(made)
+            return step, made, readings
         text = getattr(self, step.form)(step, readings, space == ROWS)
         result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
         name = self.unique("result" if result else name_of_step(step, readings[0].text))
-        depends = depends_on(step.row, len(readings))
-        wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         made = Variable(name, cells, space == ROWS, wanted)
         self.owners[space].append(made)
         shape = " x ".join([*map(str, cells.shape), *["rows"] * made.by_row]) or "1"
