@@ -56,14 +56,28 @@ def test_numbers_may_advance_by_any_step():
         f"s_{n} = x[{3 * n}:{3 * n + 3}] + y[{40 - 2 * n}] + z[{20 - n}]" for n in range(2, 12)
     ]
     assert rolled(lines) == [
-        "for t in range(0, 10):",
-        "    s_2[t] = x[3 * t + 6:3 * t + 9] + y[-2 * t + 36] + z[18 - t]",
+        "for t in range(1, 11):",
+        "    s_2[t] = x[3 * t + 3:3 * t + 6] + y[-2 * t + 38] + z[19 - t]",
     ]
-    assert rolled([f"a_{n} = {n} * b" for n in range(9)]) == [
-        "for t in range(0, 9):",
-        "    a_0[t] = t * b",
-    ]
-    assert rolled([f"a_{n} = {n + 1} * b" for n in range(9)])[1] == "    a_0[t] = (t + 1) * b"
+    assert rolled([f"a_{n} = {n} * b" for n in range(1, 11)])[1] == "    a_1[t] = t * b"
+    assert rolled([f"a_{n} = {n + 1} * b" for n in range(9)])[1] == "    a_0[t] = t * b"
+    assert rolled([f"a_{n} = f({n + 2} - b)" for n in range(9)])[1] == "    a_0[t] = f((t + 1) - b)"
+    assert rolled([f"a_{n} = f(b - {n + 2})" for n in range(9)])[1] == "    a_0[t] = f(b - (t + 1))"
+
+
+def test_names_may_go_in_two_directions():
+    """A decoder that starts at the last state and reads the states backwards."""
+    lines = [f"a_{n} = f(b_{n + 6}, b_{30 - n})" for n in range(9)]
+    assert rolled(lines)[1] == "    a_0[t] = f(b_6[t], b_6[26 - t])"
+    lines = [f"a_{n} = f(b_{70 + 2 * n}, b_{70 - 3 * n})" for n in range(12)]
+    assert rolled(lines) == lines  # b_70 is in both
+
+
+def test_what_does_not_fit_at_an_end_is_left_out():
+    """The first turn would read an index below 0: where it lies was said by another loop."""
+    found = rolled(recurrence(9, first=5), [f"u_{n} = h_{n}" for n in range(4, 15)])
+    assert found[0][0] == "for t in range(1, 10):"
+    assert found[1] == ["u_4 = h_4", "for t in range(1, 11):", "    u_5[t] = h_6[t - 1]"]
 
 
 def test_a_turn_ends_with_the_repetition_if_it_shall():
@@ -96,6 +110,10 @@ def test_two_loops_of_a_text_and_what_is_between():
         [f"a_{n} = {n * n}" for n in range(20)],  # not evenly
         [f"a_{n} = b * 0.{n + 1}" for n in range(9)],  # part of a number
         [f"a_{n} = b * 1e-0{n + 1}" for n in range(9)],
+        [f"a_{n} = b * 1e-{n + 10}" for n in range(9)],
+        [f"a_{n} = b * 1e+{n + 16}" for n in range(9)],
+        [f"# a_{n} is" for n in range(20)],  # a comment
+        [f"a_{n} = log{n + 1}(b)" for n in range(12)],  # two of them are NumPy's
         [f"a_{n} = b['x{n}']" for n in range(9)],  # part of a text
         [f'a_{n} = b["x{n}"]' for n in range(9)],
         [f"a_{n} = W{n}b{n}" for n in range(9)],  # two numbers in a name

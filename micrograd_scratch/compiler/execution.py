@@ -46,12 +46,13 @@ class Execution:
     doubtful   whether that, or an adjoint that does not exist and passed for 0.0, may have made a
                gradient nan
     most_rows  that are run at once
+    raises     what Python's floats raise where others have inf or nan
 
-    Both methods take theta (parameters,) and the inputs as (rows, cells of the input). They may
-    raise ArithmeticError or ValueError where Python's floats do.
+    Both methods take theta (parameters,) and the inputs as (rows, cells of the input).
     """
 
     source: str
+    raises: tuple[type[Exception], ...] = (ArithmeticError, ValueError)
     padded = doubtful = False
     most_rows = sys.maxsize
 
@@ -76,6 +77,8 @@ class Execution:
 # ---------------------------------------------------------------- arrays
 class Arrays(Execution):
     """NumPy source, in buffers of every thread's own."""
+
+    raises = (ArithmeticError,)  # a ValueError would be about shapes
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
         self.layout = program._layout()

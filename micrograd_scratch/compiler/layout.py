@@ -96,6 +96,11 @@ class Operand:
         assert self.regular is not None
         return self.regular
 
+    @property
+    def is_view(self) -> bool:
+        """Whether it is read where it is: a view, or one constant for all."""
+        return self.cells is None or self.regular is not None
+
     @cached_property
     def spaces(self) -> list[int]:
         """The spaces that its cells are in, ascending."""
@@ -275,8 +280,6 @@ class _Layouter:
                     bits = first
             return Operand(cells.shape, literal=bits.view(np.float64))
         regular = regular_form(cells, self.layout.sizes)
-        if regular is None and len(live) == cells.size and not (cells >> SHIFT == LITERAL).any():
-            return self.copied(cells)
         dead = None
         if regular is None:
             if len(live) < cells.size:  # dead members read a live cell, which is a sane number
@@ -292,21 +295,22 @@ class _Layouter:
             cells = (space << SHIFT) + offset + grid_steps(cells.shape, strides)
         return Operand(cells.shape, cells=cells, regular=regular, dead=dead)
 
-    def copied(self, cells: np.ndarray) -> Operand:
-        """An irregular operand: gathered by its step, or once if several steps read it."""
+    def shared(self, operand: Operand) -> Operand:
+        """What is gathered: here, or once if several steps read it."""
+        if operand.is_view or operand.literal is not None or operand.dead is not None:
+            return operand
+        cells = operand.addresses
         key = hash((cells.shape, cells.tobytes()))
         self.read[key] += 1
-        operand = Operand(cells.shape, cells=cells)
         if key not in self.often:
             return operand
-        known = self.copies.get(key)
-        if known is None:
-            by_row = _by_row(cells)
-            out = self.new_cells(cells.shape, ROWS if by_row else FREE)
+        if key not in self.copies:
+            out = self.new_cells(cells.shape, ROWS if _by_row(cells) else FREE)
             step = Step("map", GATHER, [operand], out, np.zeros(cells.shape, dtype=int), part=True)
             self.layout.steps.append(step)
-            known = self.copies[key] = cells, out
-        return known[1] if np.array_equal(known[0], cells) else operand
+            self.copies[key] = cells, out
+        gathered, copy = self.copies[key]
+        return copy if np.array_equal(gathered, cells) else operand
 
     # -- forms
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
@@ -465,68 +469,56 @@ class _Layouter:
                 a, b, grid = b, a, grid.swapaxes(1, 2)
             if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
                 a, b, grid = a[:, 0], b[:, 0], grid[:, 0, 0]
-                self.sums("inner", a, b, grid, self.terms("inner", a, b, by_row), bias is not None)
+                self.sums("inner", self.factors("inner", a, b, by_row), grid, bias is not None)
                 continue
             if len(grid) == 1:
                 a, b, grid = a[0], b[0], grid[0]
-            pieces = self.terms("product", a, b, by_row)
-            self.sums("product", a, b, grid, pieces, bias is not None)
+            self.sums("product", self.factors("product", a, b, by_row), grid, bias is not None)
 
-    def terms(self, form: str, left: np.ndarray, right: np.ndarray, by_row: bool) -> list[slice]:
-        """Pieces of left (..., K) and right (..., K) along K that are views; or all of it.
+    def factors(
+        self, form: str, left: np.ndarray, right: np.ndarray, by_row: bool
+    ) -> list[list[Operand]]:
+        """left (..., K) and right (..., K) as operands; in pieces along K if these are views.
 
         W @ h + U @ x where [W U] would be gathered for every step of a recurrent network (0.52 to
         0.99 of the time), and where [h x] would by row, from several spaces (0.83 to 1.2 of it);
         g * h + (1 - g) * n rather than an axis of two (0.92 to 1.00). First come those that are
         the same for all rows; by_row tells whether the sums start with something that is not.
         """
-        copied = [not self.is_view(cells) for cells in (left, right)]
-        mixed = copied[1] and _by_row(right) and len(unique(right >> SHIFT)) > 1
-        found: list[slice] = []
-        if form == "inner" and left.shape[-1] <= FEW:
-            found = one_by_one(left)
-        elif (mixed or any(copied[: 1 + (form == "inner")])) and max(
-            left.size, right.size
-        ) > left.shape[-1]:
-            found = of_terms(left, right)
-        varies = [_by_row(left[..., k]) or _by_row(right[..., k]) for k in found]
-        # parameters may lie here and there: if they do so again and again, they are copied once
-        views = all(
-            self.is_view(right[..., k])
-            and (self.is_view(left[..., k]) or mixed and _of_theta(left))
-            for k in found
-        )
-        if found and views and (all(varies) or not by_row):
-            return [found[i] for i in np.argsort(varies, kind="stable")]
-        return [slice(None)]
 
-    def sums(
-        self,
-        form: str,
-        left: np.ndarray,
-        right: np.ndarray,
-        grid: np.ndarray,
-        pieces: list[slice],
-        biased: bool,
-    ) -> None:
-        """The dots of left and right, (..., K) each: a step for each piece of terms."""
-        start = [self.bias_of(grid, self.bias)] if biased else []
-        for terms in pieces:
+        def operands(terms: slice) -> list[Operand]:
             a, b = left[..., terms], right[..., terms]
-            kind, row = form, dot_of
-            if form == "product":
-                operands = [self.matrix(a), self.matrix(b.swapaxes(-1, -2)), *start]
-            elif a.shape[-1] > 1:
-                operands = [self.matrix(a), self.matrix(b), *start]
-            else:
-                operands = [self.operand(a[..., 0]), self.operand(b[..., 0]), *start]
-                kind, row = "map", MULTIPLY_ADD if start else multiply
-            self.add(kind, row, operands, grid, part=terms is not pieces[-1])
-            start = [self.bias_of(grid, self.cell)]
+            if form == "inner" and a.shape[-1] == 1:  # elementwise
+                return [self.operand(a[..., 0]), self.operand(b[..., 0])]
+            return [self.matrix(a), self.matrix(b if form == "inner" else b.swapaxes(-1, -2))]
 
-    def is_view(self, cells: np.ndarray) -> bool:
-        """Whether an operand with these addresses is not copied."""
-        return _is_constant(cells.reshape(-1)) or regular_form(cells, self.layout.sizes) is not None
+        a, b = whole = operands(slice(None))
+        mixed = not b.is_view and _varies([b]) and len(b.spaces) > 1
+        pieces: list[slice] = []
+        if form == "inner" and left.shape[-1] <= FEW:
+            pieces = one_by_one(left)
+        elif max(left.size, right.size) > left.shape[-1]:  # more than a single dot
+            if mixed or not a.is_view or form == "inner" and not b.is_view:
+                pieces = of_terms(left, right)
+        found = [operands(terms) for terms in pieces]
+        # parameters may lie here and there: if they do so again and again, they are gathered once
+        views = all(b.is_view and (a.is_view or mixed and _of_theta(a.addresses)) for a, b in found)
+        varies = [_varies(pair) for pair in found]
+        if form == "product":  # what all rows share stands left
+            views &= not any(_varies([a]) and not _varies([b]) for a, b in found)
+        if not found or not views or by_row and not all(varies):
+            return [whole]
+        return [found[i] for i in np.argsort(varies, kind="stable")]
+
+    def sums(self, form: str, factors: list[list[Operand]], grid: np.ndarray, biased: bool) -> None:
+        """Dots: a step for each piece of their terms, which adds to the one before."""
+        start = [self.bias_of(grid, self.bias)] if biased else []
+        for pair in factors:
+            kind, row = form, dot_of
+            if form == "inner" and len(pair[0].shape) == 1:
+                kind, row = "map", MULTIPLY_ADD if start else multiply
+            self.add(kind, row, [*pair, *start], grid, part=pair is not factors[-1])
+            start = [self.bias_of(grid, self.cell)]
 
     def bias_of(self, grid: np.ndarray, cells: np.ndarray) -> Operand:
         """What the sums of a grid of nodes start with, given the cells of all nodes."""
@@ -542,6 +534,8 @@ class _Layouter:
     ) -> None:
         # dead cells of elementwise steps concern nobody: their adjoints are selected (forms.py)
         self.layout.padded |= form != "map" and bool((nodes < 0).any())
+        if form != "map":
+            operands = [self.shared(operand) for operand in operands]
         out = self.allocate(nodes, part and not _varies(operands))
         self.layout.steps.append(Step(form, row, operands, out, nodes, part))
 

@@ -96,7 +96,7 @@ class Program:
         try:
             for some in _pieces(rows, run.most_rows):
                 run.outputs(theta, [x[some] for x in arrays], out[some])
-        except (ArithmeticError, ValueError):  # where Python's floats raise
+        except run.raises:  # where Python's floats raise
             self._evaluate(theta, arrays, out)
         return out
 
@@ -430,7 +430,7 @@ class Program:
                 total += run.value_and_grad(theta, part, into, gx_part, 1.0 / rows)
                 if some.start and not gx:
                     g += into
-        except (ArithmeticError, ValueError):
+        except run.raises:
             return None
         if run.doubtful and not (math.isfinite(total) and all(map(is_finite, gx or [g]))):
             return None

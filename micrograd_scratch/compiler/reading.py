@@ -8,6 +8,8 @@ what is computed: textbook.py.
 from __future__ import annotations
 
 import ast
+import builtins
+import keyword
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +100,8 @@ class Reader:
         """The name, or one with a number behind it; neither it nor its derivative's is taken."""
         number = self.taken.get(name, 0) + 1
         self.taken[name] = number
+        if hasattr(builtins, name) or hasattr(np, name) or keyword.iskeyword(name):
+            return self.unique(f"{name}_{number + 1}")
         if number > 1 or "d" + name in self.taken:
             return self.unique(f"{name}_{max(number, 2)}")
         self.taken["d" + name] = 1  # its derivative

@@ -19,12 +19,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 TURNS = 4  # at least
 SAVED = 8  # lines at least
 LONGEST = 400  # lines in a turn
 CANDIDATES = 6  # periods that are tried
 # whole numbers, at the end of a name or alone, but no part of 0.25 or 1e-05
-_NUMBER = re.compile(r"(?<=[A-Za-z_])(?:0|[1-9]\d*)(?!\d)|(?<![\w.])(?:0|[1-9]\d*)(?![\w.])")
+_NUMBER = re.compile(
+    r"(?<=[A-Za-z_])(?:0|[1-9]\d*)(?!\d)|(?<![\w.])(?<!\de[-+])(?:0|[1-9]\d*)(?![\w.])"
+)
 _WORD = re.compile(r"[A-Za-z_]\w*|\d[\w.]*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
@@ -48,6 +52,10 @@ class Family(NamedTuple):
     def index_of(self, number: int) -> int:
         return self.at + self.sign * (number - self.number) // self.stride
 
+    def way(self, step: int) -> int:
+        """Where the index goes, 1 or -1, when the number advances by this."""
+        return self.sign if step > 0 else -self.sign
+
 
 class Advance(NamedTuple):
     """What differs between the turns of a loop: the number at start:stop of a line of the first.
@@ -60,6 +68,24 @@ class Advance(NamedTuple):
     base: str
     number: int
     step: int
+
+
+class Group(NamedTuple):
+    """Names of a loop that may be of one family: their numbers advance by +-stride each turn.
+
+    sign      where the first of them goes, 1 or -1
+    latest    the number that is furthest that way in the first turn
+    numbers   those of all turns
+    reach     how many turns before the first one it begins
+    """
+
+    base: str
+    stride: int
+    advances: list[Advance]
+    sign: int
+    latest: int
+    numbers: list[int]
+    reach: int
 
 
 class Loop(NamedTuple):
@@ -94,13 +120,14 @@ class Rolled(NamedTuple):
 class Rolling:
     """The loops in several texts that share names.
 
-    start        what t is in the first turn of a loop, at least
     derivatives  whether dh_3 is the derivative of h_3, and has its index
     place        name -> the name of its family, and its index there
+    holder       the other way round
     """
 
-    def __init__(self, start: int = 0, derivatives: bool = False) -> None:
-        self.start, self.derivatives = start, derivatives
+    def __init__(self, derivatives: bool = False) -> None:
+        self.derivatives = derivatives
+        self.holder: dict[tuple[str, int], str] = {}
         self.place: dict[str, tuple[str, int]] = {}
         self.families: dict[str, Family] = {}
 
@@ -121,12 +148,15 @@ class Rolling:
             if stop - first < TURNS * period:
                 continue
             first, turns = _aligned(lines, first, stop, period, at_end)
-            if turns < TURNS or (turns - 1) * period < least:
-                continue
-            body = self.advances(lines, numbers, first, period)
-            settled = None if body is None else self.settle(first, period, turns, body)
-            if settled is not None:
-                found.append(settled)
+            # or all but a turn at one of its ends, which may not fit
+            for begin, n in ((first, turns), (first, turns - 1), (first + period, turns - 1)):
+                if n < TURNS or (n - 1) * period < least:
+                    break
+                body = self.advances(lines, numbers, begin, period)
+                settled = None if body is None else self.settle(begin, period, n, body)
+                if settled is not None:
+                    found.append(settled)
+                    break
         return Rolled(lines, sorted(found))
 
     def advances(
@@ -143,7 +173,8 @@ class Rolling:
                     continue
                 word = next(w for w in words if w.start() <= match.start() < w.end())
                 before = code[: word.start()]
-                if word.end() != match.end() or before.count("'") % 2 or before.count('"') % 2:
+                quoted = before.count("'") % 2 or before.count('"') % 2
+                if code[0] == "#" or quoted or word.end() != match.end():
                     return None
                 base = code[word.start() : match.start()]
                 found.append(Advance(*word.span(), base, number, later - number))
@@ -151,66 +182,55 @@ class Rolling:
         return body
 
     def settle(self, first: int, period: int, turns: int, body: list[list[Advance]]) -> Loop | None:
-        """The loop, if each of its names can have one place in one family."""
-        groups: dict[tuple[str, int, int], list[Advance]] = {}
-        for advance in (a for line in body for a in line if a.base):
-            key = (advance.base, abs(advance.step), advance.number % abs(advance.step))
-            groups.setdefault(key, []).append(advance)
-        known: dict[tuple[str, int, int], Family] = {}
-        starts: list[int] = []
-        reach, ways = 0, set()
-        for key, group in groups.items():
-            family = self.known(group, turns)
-            if family is not None:
-                if family.stride != key[1]:
-                    return None
-                known[key] = family
-                starts += [family.index_of(a.number) for a in group]
-                ways |= {family.sign * (1 if a.step > 0 else -1) for a in group}
-            else:
-                turns_back = [a.number // key[1] for a in group]
-                reach = max(reach, max(turns_back) - min(turns_back))
-        if len(ways) > 1:
-            return None
-        way = ways.pop() if ways else 1
-        at = max([*starts, max(reach, self.start) if way > 0 else 0])  # no index is below 0
-        loop = Loop(first, period, turns, at, way, body)
-        placed: dict[str, tuple[str, int]] = {}
-        for key, group in groups.items():
-            family = known.get(key)
+        """The loop, if each of its names can have one place in one family, and no other has it."""
+        groups = _grouped(body, turns)
+        known = [self.known(group) for group in groups]
+        way, starts, reach = 0, [0], 1  # most loops have a turn before them, not quite alike
+        for group, family in zip(groups, known, strict=True):
             if family is None:
-                sign = 1 if group[0].step > 0 else -1
-                latest = sign * max(sign * a.number for a in group)
-                name = f"{key[0]}{latest}"
-                family = Family(name, key[1], latest, loop.t, way * sign)
-            known[key] = family
-            for a in group:
-                for turn in range(turns):
-                    number = a.number + turn * a.step
-                    name, here = f"{a.base}{number}", (family.name, family.index_of(number))
-                    if self.place.get(name, here) != here or placed.get(name, here) != here:
-                        return None
-                    if here[1] < 0:
-                        return None
-                    placed[name] = here
-            # nothing else may have the name that the family has
-            own = family.name, family.at
-            if self.place.get(own[0], own) != own or placed.setdefault(own[0], own) != own:
+                reach = max(reach, group.reach)
+            elif family.stride == group.stride:
+                starts += [family.index_of(a.number) for a in group.advances]
+                way = way or family.way(group.sign)
+            else:
                 return None
+        way = way or 1
+        at = max([*starts, reach if way > 0 else 0])
+        placed: dict[str, tuple[str, int]] = {}
+        families = []
+        for group, family in zip(groups, known, strict=True):
+            if family is None:
+                name = f"{group.base}{group.latest}"
+                family = Family(name, group.stride, group.latest, at, way * group.sign)
+            families.append(family)
+            numbers = [f"{group.base}{number}" for number in group.numbers]
+            indices = map(family.index_of, group.numbers)
+            # nothing else may be called what the family is
+            for name, index in [(family.name, family.at), *zip(numbers, indices, strict=True)]:
+                place = family.name, index
+                if placed.setdefault(name, place) != place or index < 0 or hasattr(np, name):
+                    return None
+        holder = {place: name for name, place in placed.items()}
+        if len(holder) < len(placed):  # two names in one place
+            return None
+        if any(self.place.get(name, place) != place for name, place in placed.items()):
+            return None
+        if any(self.holder.get(place, name) != name for place, name in holder.items()):
+            return None
         self.place |= placed
-        self.families |= {family.name: family for family in known.values()}
-        return loop
+        self.holder |= holder
+        self.families |= {family.name: family for family in families}
+        return Loop(first, period, turns, at, way, body)
 
-    def known(self, group: Sequence[Advance], turns: int) -> Family | None:
+    def known(self, group: Group) -> Family | None:
         """The family that one of these names is in; that of `h` for the derivatives `dh`."""
-        for a in group:
-            for turn in range(turns):
-                name = f"{a.base}{a.number + turn * a.step}"
-                if name in self.place:
-                    return self.families[self.place[name][0]]
-                if self.derivatives and name[0] == "d" and name[1:] in self.place:
-                    of = self.families[self.place[name[1:]][0]]
-                    return of._replace(name="d" + of.name)
+        for number in group.numbers:
+            name = f"{group.base}{number}"
+            if name in self.place:
+                return self.families[self.place[name][0]]
+            if self.derivatives and name[0] == "d" and name[1:] in self.place:
+                of = self.families[self.place[name[1:]][0]]
+                return of._replace(name="d" + of.name)
         return None
 
     # -- writing, when all loops are found
@@ -275,13 +295,14 @@ class Rolling:
         for a in body:
             out.append(self.renamed(code[at : a.start]))
             if a.base:
-                family, index = self.place[f"{a.base}{a.number}"]
-                out.append(f"{family}[{_evenly(index, loop.way, loop)}]")
+                name, index = self.place[f"{a.base}{a.number}"]
+                way = self.families[name].way(a.step)
+                out.append(f"{name}[{_evenly(index, way, loop)}]")
             else:
                 text = _evenly(a.number, a.step, loop)
-                around = code[a.start - 1 : a.start] + code[a.stop : a.stop + 1]
-                plain = re.fullmatch(r"[\[(:,\s][\])\:,]", around)
-                out.append(text if plain or text == "t" else f"({text})")
+                ends = code[: a.start].rstrip()[-1:], code[a.stop :].lstrip()[:1]
+                plain = text == "t" or ends[0] in "[(:," and ends[1] in "]):,"
+                out.append(text if plain else f"({text})")
             at = a.stop
         return "".join([*out, self.renamed(code[at:])])
 
@@ -289,6 +310,23 @@ class Rolling:
 def repeats(lines: Sequence[str]) -> bool:
     """Whether any lines of a text, as they are, repeat often enough for a loop."""
     return bool(_repetitions([Line("", line) for line in lines], least=TURNS)[1])
+
+
+def _grouped(body: list[list[Advance]], turns: int) -> list[Group]:
+    """The names of a loop, by what they begin with and how they advance."""
+    found: dict[tuple[str, int, int], list[Advance]] = {}
+    for advance in (a for line in body for a in line if a.base):
+        stride = abs(advance.step)
+        found.setdefault((advance.base, stride, advance.number % stride), []).append(advance)
+    groups = []
+    for (base, stride, _), advances in found.items():
+        step = advances[0].step
+        sign = 1 if step > 0 else -1
+        latest = sign * max(sign * a.number for a in advances if a.step == step)
+        numbers = [n for a in advances for n in range(a.number, a.number + turns * a.step, a.step)]
+        reach = max((latest - number) * sign // stride for number in numbers)
+        groups.append(Group(base, stride, advances, sign, latest, numbers, reach))
+    return groups
 
 
 def _evenly(number: int, step: int, loop: Loop) -> str:

@@ -18,7 +18,7 @@ from .emit import Code
 from .factor import FIRST_INPUT
 from .layout import Step
 from .memory import place_temporaries
-from .rolling import Line, Rolled, Rolling, repeats
+from .rolling import Line, Rolling, repeats
 from .writer import Instruction
 
 
@@ -33,13 +33,20 @@ def source_of(code: Code) -> tuple[str, dict[str, Any]]:
     comments = [_comment(step) for step in code.layout.steps]
     behind = [f"back through {what}" for what in ("the result", *reversed(comments))]
     bound = {function: code.bindings.get(function, []) for function in _ARGUMENTS}
-    made = {f: [(array.name, text) for array, text in pairs] for f, pairs in bound.items()}
-    views = [(x.out.name, x.text().partition(" = ")[2]) for x in forward + backward if x.is_view]
-    made["buffers"] += temporaries + views
+    made = {f: [array.name for array, _ in pairs] for f, pairs in bound.items()}
     texts = {"forward": _lines(comments, code.forward), "backward": _lines(behind, code.backward)}
-    texts |= {f: [Line(f"{name} = {text}") for name, text in made[f]] for f in made}
-    makers = dict.fromkeys(code.globals, "") | {name: f for f in made for name, _ in made[f]}
-    rolling, rolled = _rolled(texts, makers if repeats(comments) else {})
+    texts |= {f: [f"{array.name} = {text}" for array, text in pairs] for f, pairs in bound.items()}
+    for name, text in temporaries:
+        made["buffers"].append(name)
+        texts["buffers"].append(f"{name} = {text}")
+    for line in forward + backward:
+        if line.is_view:
+            made["buffers"].append(line.out.name)
+            texts["buffers"].append(line.text())
+    rolling = Rolling()
+    if repeats(comments):
+        makers = dict.fromkeys(code.globals, "") | {name: f for f in made for name in made[f]}
+        rolling, texts = _rolled(rolling, texts, makers)
 
     used = {word for line in forward + backward for word in _called(line.template)}
     chosen = [line for name, line in _CHOSEN.items() if name in used]
@@ -56,9 +63,9 @@ def source_of(code: Code) -> tuple[str, dict[str, Any]]:
     for function, arguments in _ARGUMENTS.items():
         out += [f"def {function}({', '.join([*arguments, *every.get(function, [])])}):"]
         out += [f"    {line}" for line in chosen if function == "buffers"]
-        families = dict.fromkeys(rolling.of(name) for name, _ in made[function])
+        families = dict.fromkeys(map(rolling.of, made[function])) if sizes else ()
         out += [f"    {name} = [None] * {sizes[name]}" for name in families if name in sizes]
-        out += [f"    {line.code}" for line in rolling.text(rolled[function])]
+        out += [f"    {line}" for line in texts[function]]
         if function != "buffers":
             out += [f"    return ({''.join(name + ', ' for name in names[function])})", ""]
     passed = [*names["parameters"], *names["inputs"]]
@@ -67,39 +74,37 @@ def source_of(code: Code) -> tuple[str, dict[str, Any]]:
         ("backward", [*passed, *names["gradients"], "seed"]),
     ):
         out += ["", f"    def {function}({', '.join(arguments)}):"]
-        out += [f"        {line.code}" for line in rolling.text(rolled[function])]
+        out += [f"        {line}" for line in texts[function]]
         out += ["        return"]
     out += ["", "    return forward, backward", ""]
     return "\n".join(out), rolling.collected(code.globals)
 
 
 def _rolled(
-    texts: dict[str, list[Line]], makers: dict[str, str]
-) -> tuple[Rolling, dict[str, Rolled]]:
-    """The loops in all texts; none if names of one family are made in two functions.
+    rolling: Rolling, texts: dict[str, list[str]], makers: dict[str, str]
+) -> tuple[Rolling, dict[str, list[str]]]:
+    """All texts in loops; as they are if names of one family are made in two functions.
 
     makers  name -> the function that makes it
     """
-    rolling = Rolling(start=1)  # most loops have a turn before them that is not quite alike
-    if makers:
-        rolled = {f: rolling.find(text, at_end=f == "forward") for f, text in texts.items()}
-        where: dict[str, str] = {}
-        if all(
-            where.setdefault(family, makers[name]) == makers[name]
-            for name, (family, _) in rolling.place.items()
-            if name in makers
-        ):
-            return rolling, rolled
-    return Rolling(), {f: Rolled(text, []) for f, text in texts.items()}
+    rolled = {
+        f: rolling.find([Line(code) for code in text], at_end=f == "forward")
+        for f, text in texts.items()
+    }
+    where: dict[str, str] = {}
+    for name, (family, _) in rolling.place.items():
+        if name in makers and where.setdefault(family, makers[name]) != makers[name]:
+            return Rolling(), texts
+    return rolling, {f: [line.code for line in rolling.text(rolled[f])] for f in texts}
 
 
-def _lines(comments: Sequence[str], steps: Sequence[Sequence[Instruction]]) -> list[Line]:
+def _lines(comments: Sequence[str], steps: Sequence[Sequence[Instruction]]) -> list[str]:
     """The lines of every step, behind its comment."""
     out = []
     for comment, lines in zip(comments, steps, strict=True):
         if lines:
-            out.append(Line(f"# {comment}"))
-            out += [Line(line.text()) for line in lines if not line.is_view]
+            out.append(f"# {comment}")
+            out += [line.text() for line in lines if not line.is_view]
     return out
 
 
