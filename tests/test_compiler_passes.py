@@ -345,11 +345,26 @@ def test_distinct_rows_are_found_and_numbered():
     assert which.tolist() == [1, 0, 1]
 
 
+def spaces(addresses):
+    """What host asks for, where every space is one block."""
+    return addresses >> SHIFT
+
+
+def test_what_is_all_of_one_block_is_not_padded():
+    """O h beside W h + U x: [h, x] is no host to h, but to a part of it."""
+    h, x = cells(10, 11, 12), [address(FIRST_INPUT, 0), address(FIRST_INPUT, 1)]
+    zero = address(FREE, 0)
+    for guest, buckets in ((h, 2), (h[:2], 1)):
+        left = [np.array([cells(*range(30, 30 + len(guest)))]), np.array([cells(*range(20, 25))])]
+        right = [np.array([guest]), np.array([[*h, *x]])]
+        assert len(host(left, right, zero, spaces)) == buckets
+
+
 def test_a_causal_mask_is_padded_to_its_longest_row():
     zero = address(FREE, 0)
     scores = [np.array([cells(10, 11)[: k + 1]]) for k in range(2)]  # p of lengths 1 and 2
     values = [np.array([cells(20, 21)[: k + 1]]) for k in range(2)]
-    (found,) = host(scores, values, zero)
+    (found,) = host(scores, values, zero, spaces)
     left, right, which = found
     assert sorted(which.tolist()) == [0, 1]
     short = which.tolist().index(0)
@@ -361,7 +376,7 @@ def test_a_causal_mask_is_padded_to_its_longest_row():
 def test_tuples_that_have_nothing_in_common_stay_apart():
     left = [np.array([cells(1)]), np.array([cells(5, 6)])]
     right = [np.array([cells(2)]), np.array([cells(7, 8)])]
-    assert [x.shape for x, _, _ in host(left, right, address(FREE, 0))] == [(1, 1), (1, 2)]
+    assert [x.shape for x, _, _ in host(left, right, address(FREE, 0), spaces)] == [(1, 1), (1, 2)]
 
 
 @settings(max_examples=200)
@@ -389,7 +404,7 @@ def test_hosting_keeps_every_dot(dots):
 
     expected = np.concatenate([value(a, b) for a, b in zip(left, right, strict=True)])
     found = np.full(len(expected), np.nan)
-    for a, b, which in host([*map(np.copy, left)], [*map(np.copy, right)], zero):
+    for a, b, which in host([*map(np.copy, left)], [*map(np.copy, right)], zero, spaces):
         assert np.isnan(found[which]).all()
         found[which] = value(a, b)
     np.testing.assert_allclose(found, expected, rtol=1e-13)

@@ -10,6 +10,7 @@ by that longer one, and its partner padded with a zero cell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -155,12 +156,16 @@ def _connected(i: np.ndarray, j: np.ndarray, rows: int, columns: int) -> np.ndar
 
 
 def host(
-    left: list[np.ndarray], right: list[np.ndarray], zero: int
+    left: list[np.ndarray],
+    right: list[np.ndarray],
+    zero: int,
+    block: Callable[[np.ndarray], np.ndarray],
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Tuples of unequal length, bucketed by length, made equal where one is part of another.
 
-    left[b] and right[b] are the (n_b, K_b) tuples of bucket b, K ascending. Returns buckets
-    (left, right, which) where `which` numbers the dots through all buckets in turn.
+    left[b] and right[b] are the (n_b, K_b) tuples of bucket b, K ascending; block says which block
+    cells are in. Returns buckets (left, right, which) where `which` numbers the dots through all
+    buckets in turn.
     """
     offsets = np.cumsum([0] + [len(tuples) for tuples in left])
     which = [np.arange(offsets[b], offsets[b + 1]) for b in range(len(left))]
@@ -175,7 +180,7 @@ def host(
             free = np.ones(len(which[b]), dtype=bool)
             for side in (0, 1):
                 inside, start, hosts = _pieces(sides[side][b], sides[side][longer])
-                inside &= free
+                inside &= free & ~_stand_alone(block(hosts), start, sides[side][b].shape[1])
                 if inside.any():
                     guests.append((b, side, np.flatnonzero(inside), start, hosts))
                     free &= ~inside
@@ -197,6 +202,19 @@ def host(
             for tuples in sides:
                 tuples[b] = np.delete(tuples[b], gone, axis=0)
     return [(x, y, w) for x, y, w in zip(*sides, which, strict=True) if len(w)]
+
+
+def _stand_alone(blocks: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
+    """Which pieces of hosts, given the blocks of their cells (n, K), are all that is of one block.
+
+    Such as h in [h, x], which a recurrent network reads in its next step, and its output as well:
+    padding the output's weights would make a matrix that is nowhere, 3 times the time.
+    """
+    every, last = np.arange(len(blocks)), start + width - 1
+    own, behind = blocks[every, start], np.minimum(last + 1, blocks.shape[1] - 1)
+    single = own == blocks[every, last]
+    before = (start == 0) | (blocks[every, start - 1] != own)
+    return single & before & ((behind == last) | (blocks[every, behind] != own))
 
 
 def _pieces(short: np.ndarray, long: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,6 +113,14 @@ class Operand:
     def once(self) -> bool:
         """Whether every cell occurs once."""
         return len(unique(self.addresses)) == self.addresses.size
+
+
+class Factors(NamedTuple):
+    """The operands of a step of dots, and its form."""
+
+    form: str
+    left: Operand
+    right: Operand
 
 
 @dataclass(eq=False)
@@ -380,6 +389,15 @@ class _Layouter:
                         return n // width, width
         return (n,)
 
+    def block_of(self, cells: np.ndarray) -> np.ndarray:
+        """What is the same for the cells of one block, or of one space without blocks."""
+        found = cells >> SHIFT << SHIFT
+        for space, blocks in self.blocks.items():
+            here = cells >> SHIFT == space
+            starts = np.array([(space << SHIFT) + start for start, _ in blocks])
+            found[here] += np.searchsorted(starts, cells[here], side="right")
+        return found
+
     def block_grid(self, cells: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
         """Positions within the box of one block that these different cells fill to a half."""
         n, low, high = len(cells), int(cells.min()), int(cells.max())
@@ -432,7 +450,7 @@ class _Layouter:
                 right.append(cells[:, size // 2 : 2 * (size // 2)])
                 bias.append(cells[:, -1])
             biases = np.concatenate(bias)
-            for a, b, which in host(left, right, zero):
+            for a, b, which in host(left, right, zero, self.block_of):
                 self.layout.padded |= bool((a == zero).any() or (b == zero).any())
                 found.append((every[which], a, b, biases[which] if with_bias else None))
         # first what parameters alone make, such as a penalty: its adjoint then comes last,
@@ -469,15 +487,15 @@ class _Layouter:
                 a, b, grid = b, a, grid.swapaxes(1, 2)
             if grid.shape[0] > 1 and grid.shape[1:] == (1, 1):
                 a, b, grid = a[:, 0], b[:, 0], grid[:, 0, 0]
-                self.sums("inner", self.factors("inner", a, b, by_row), grid, bias is not None)
+                self.sums(self.factors("inner", a, b, by_row), grid, bias is not None)
                 continue
             if len(grid) == 1:
                 a, b, grid = a[0], b[0], grid[0]
-            self.sums("product", self.factors("product", a, b, by_row), grid, bias is not None)
+            self.sums(self.factors("product", a, b, by_row), grid, bias is not None)
 
     def factors(
         self, form: str, left: np.ndarray, right: np.ndarray, by_row: bool
-    ) -> list[list[Operand]]:
+    ) -> list[Factors]:
         """left (..., K) and right (..., K) as operands; in pieces along K if these are views.
 
         W @ h + U @ x where [W U] would be gathered for every step of a recurrent network (0.52 to
@@ -485,14 +503,8 @@ class _Layouter:
         g * h + (1 - g) * n rather than an axis of two (0.92 to 1.00). First come those that are
         the same for all rows; by_row tells whether the sums start with something that is not.
         """
-
-        def operands(terms: slice) -> list[Operand]:
-            a, b = left[..., terms], right[..., terms]
-            if form == "inner" and a.shape[-1] == 1:  # elementwise
-                return [self.operand(a[..., 0]), self.operand(b[..., 0])]
-            return [self.matrix(a), self.matrix(b if form == "inner" else b.swapaxes(-1, -2))]
-
-        a, b = whole = operands(slice(None))
+        whole = self.pair(form, left, right)
+        a, b = whole.left, whole.right
         mixed = not b.is_view and _varies([b]) and len(b.spaces) > 1
         pieces: list[slice] = []
         if form == "inner" and left.shape[-1] <= FEW:
@@ -500,29 +512,42 @@ class _Layouter:
         elif max(left.size, right.size) > left.shape[-1]:  # more than a single dot
             if mixed or not a.is_view or form == "inner" and not b.is_view:
                 pieces = of_terms(left, right)
-        found = [operands(terms) for terms in pieces]
+        found = [self.pair(form, left[..., k], right[..., k]) for k in pieces]
         # parameters may lie here and there: if they do so again and again, they are gathered once
-        views = all(b.is_view and (a.is_view or mixed and _of_theta(a.addresses)) for a, b in found)
-        varies = [_varies(pair) for pair in found]
-        if form == "product":  # what all rows share stands left
-            views &= not any(_varies([a]) and not _varies([b]) for a, b in found)
+        views = all(
+            b.is_view and (a.is_view or mixed and _of_theta(a.addresses)) for _, a, b in found
+        )
+        # what all rows share stands left in a product
+        views &= not any(f == "product" and _varies([a]) > _varies([b]) for f, a, b in found)
+        varies = [_varies([a, b]) for _, a, b in found]
         if not found or not views or by_row and not all(varies):
             return [whole]
         return [found[i] for i in np.argsort(varies, kind="stable")]
 
-    def sums(self, form: str, factors: list[list[Operand]], grid: np.ndarray, biased: bool) -> None:
-        """Dots: a step for each piece of their terms, which adds to the one before."""
-        start = [self.bias_of(grid, self.bias)] if biased else []
-        for pair in factors:
-            kind, row = form, dot_of
-            if form == "inner" and len(pair[0].shape) == 1:
-                kind, row = "map", MULTIPLY_ADD if start else multiply
-            self.add(kind, row, [*pair, *start], grid, part=pair is not factors[-1])
-            start = [self.bias_of(grid, self.cell)]
+    def pair(self, form: str, left: np.ndarray, right: np.ndarray) -> Factors:
+        """left and right (..., K) as the operands of a step, in the simplest form there is."""
+        if form == "inner" and left.shape[-1] == 1:
+            return Factors("map", self.operand(left[..., 0]), self.operand(right[..., 0]))
+        if form == "inner" and (right == right[:1]).all():  # with one and the same
+            form, right = "product", right[:1]
+        if form == "inner":
+            return Factors(form, self.matrix(left), self.matrix(right))
+        return Factors(form, self.matrix(left), self.matrix(right.swapaxes(-1, -2)))
 
-    def bias_of(self, grid: np.ndarray, cells: np.ndarray) -> Operand:
-        """What the sums of a grid of nodes start with, given the cells of all nodes."""
-        return self.operand(np.where(grid >= 0, cells[grid], HOLE))
+    def sums(self, factors: list[Factors], grid: np.ndarray, biased: bool) -> None:
+        """Dots: a step for each piece of their terms, which adds to the one before."""
+        known = self.bias if biased else None
+        for form, left, right in factors:
+            # matrices, where others of these dots are a list
+            nodes = grid[:, None] if form == "product" and grid.ndim == 1 else grid
+            operands = [left, right]
+            if known is not None:
+                operands.append(self.operand(np.where(nodes >= 0, known[nodes], HOLE)))
+            row = dot_of
+            if form == "map":
+                row = multiply if known is None else MULTIPLY_ADD
+            self.add(form, row, operands, nodes, part=right is not factors[-1].right)
+            known = self.cell
 
     def add(
         self,
