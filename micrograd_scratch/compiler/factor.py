@@ -205,16 +205,15 @@ def host(
 
 
 def _stand_alone(blocks: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
-    """Which pieces of hosts, given the blocks of their cells (n, K), are all that is of one block.
+    """Which pieces of hosts, given the blocks of their cells (n, K), are all of some blocks.
 
     Such as h in [h, x], which a recurrent network reads in its next step, and its output as well:
     padding the output's weights would make a matrix that is nowhere, 3 times the time.
     """
-    every, last = np.arange(len(blocks)), start + width - 1
-    own, behind = blocks[every, start], np.minimum(last + 1, blocks.shape[1] - 1)
-    single = own == blocks[every, last]
-    before = (start == 0) | (blocks[every, start - 1] != own)
-    return single & before & ((behind == last) | (blocks[every, behind] != own))
+    every, stop = np.arange(len(blocks)), start + width
+    before = (start == 0) | (blocks[every, start - 1] != blocks[every, start])
+    behind = blocks[every, np.minimum(stop, blocks.shape[1] - 1)] != blocks[every, stop - 1]
+    return before & (behind | (stop == blocks.shape[1]))
 
 
 def _pieces(short: np.ndarray, long: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
