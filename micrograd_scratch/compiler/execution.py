@@ -81,11 +81,11 @@ class Arrays(Execution):
     raises = (ArithmeticError,)  # a ValueError would be about shapes
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        self.layout = program._layout()
+        self.layout = program._layout
         names = names_of(program.parameters, [name for name, _ in program.inputs])
         self.code = emit(self.layout, names, wrt_inputs, backward=program.single)
         self.source, constants = source_of(self.code)
-        self.data = program._fused().data
+        self.data = program._fused.data
         self.padded = self.layout.padded
         self.doubtful = self.padded or self.code.doubtful
         cells = self.layout.sizes[ROWS] + self.code.gradient_sizes[ROWS]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -67,10 +68,6 @@ class Program:
         self.single, self.dtype = single, np.dtype(dtype)
         self._cells = [math.prod(shape) for _, shape in self.inputs]
         self._lock = threading.Lock()
-        self._plan: tuple[Graph, list[np.ndarray]] | None = None
-        self._fused_graph: Graph | None = None
-        self._steps: Layout | None = None
-        self._prices: tuple[float, float, int] | None = None
         self._written: dict[tuple[type[Execution], bool], Execution] = {}
         self._tangents: dict[bool, tuple[Program, bool]] = {}
         self._mine = _Mine()
@@ -145,7 +142,7 @@ class Program:
         if value is not None and not by_inputs:
             self._mine.again = run.again(inputs, self._cells, rows)
         if value is None and type(run) is Vectors:  # the others know what is reached
-            few = len(self._groups()[1]) <= MOST_STEPS
+            few = len(self._groups) <= MOST_STEPS
             run = self._as(Arrays if few else Lines, by_inputs)
             value = self._by(run, theta, arrays, rows, g, gx)
         if value is None:
@@ -216,10 +213,9 @@ class Program:
         """The program of outputs and tangents, and whether some of these are conditional."""
         if inputs not in self._tangents:
             with self._lock:
-                fused, groups = self._groups()
                 leaves = sum(math.prod(shape) for _, shape in self.inputs)
                 leaves = leaves if inputs else len(self.parameters)
-                graph, conditional = tangent_graph(fused, groups, leaves, inputs)
+                graph, conditional = tangent_graph(self._fused, self._groups, leaves, inputs)
                 parameters, fed = self.parameters, self.inputs
                 if inputs:
                     fed = [*fed, *((f"tangent of {name}", shape) for name, shape in fed)]
@@ -228,7 +224,7 @@ class Program:
                     dots = {name: Value(0.0, label=name and f"{name}_dot") for name in set(names)}
                     parameters = [*parameters, *(dots[name] for name in names)]
                 program = Program(graph, parameters, fed, False, str(self.dtype))
-                program._fused_graph = graph
+                program._fused = graph
                 self._tangents[inputs] = program, conditional
         return self._tangents[inputs]
 
@@ -256,13 +252,12 @@ class Program:
             (safe_name(name) or f"x{i}", math.prod(shape))
             for i, (name, shape) in enumerate(self.inputs)
         ]
-        return Textbook(self._layout(), names, inputs)
+        return Textbook(self._layout, names, inputs)
 
     @property
     def stages(self) -> Stages:
         """The graph after every pass: node counts, and boxes that `draw` renders."""
-        fused, groups = self._groups()
-        return stages(self.graph, fused, groups, self._layout())
+        return stages(self.graph, self._fused, self._groups, self._layout)
 
     def __str__(self) -> str:
         code = self._compiled(False).code
@@ -362,34 +357,34 @@ class Program:
         return spread, count, rows is not None
 
     # -- running
+    @cached_property
     def _fused(self) -> Graph:
-        if self._fused_graph is None:
-            self._fused_graph = fuse(self.graph)
-        return self._fused_graph
+        return fuse(self.graph)
 
-    def _groups(self) -> tuple[Graph, list[np.ndarray]]:
-        """The fused graph and its groups: what the array source is made from."""
-        if self._plan is None:
-            self._plan = self._fused(), schedule(self._fused())
-        return self._plan
+    @cached_property
+    def _groups(self) -> list[np.ndarray]:
+        """The groups of the fused graph: what the array source is made from."""
+        return schedule(self._fused)
 
+    @cached_property
     def _layout(self) -> Layout:
         """The array steps that are made of the groups."""
-        if self._steps is None:
-            self._steps = lay_out(*self._groups(), len(self.parameters), self._cells)
-        return self._steps
+        return lay_out(self._fused, self._groups, len(self.parameters), self._cells)
+
+    @cached_property
+    def _prices(self) -> tuple[float, float, int]:
+        """For a row in lines, for all in lines on arrays; and how many steps there are at least."""
+        fused = self._fused
+        size = fused.count() + len(fused.operands)
+        by_row = LINE * (size + far_operands(fused)) - CELL * size
+        return by_row, MANY + VECTOR * size, longest_path(fused)
 
     def _way(self, rows: int) -> type[Execution]:
         """What so many rows are expected to take least time by."""
-        if self._prices is None:
-            fused = self._fused()
-            size = fused.count() + len(fused.operands)
-            by_row = LINE * (size + far_operands(fused)) - CELL * size
-            self._prices = by_row, MANY + VECTOR * size, longest_path(fused)
         lines, vectors, least = rows * self._prices[0], *self._prices[1:]
         price = min(lines, vectors)
         # a chain has as many steps as nodes, which is known before they are scheduled
-        if price >= STEP * least and price >= STEP * len(self._groups()[1]):
+        if price >= STEP * least and price >= STEP * len(self._groups):
             return Arrays
         return Lines if lines < vectors else Vectors
 
