@@ -37,7 +37,7 @@ from micrograd_scratch.compiler.layout import RESERVED, Layout, grid_steps, lay_
 from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
-from micrograd_scratch.compiler.schedule import depends_on_inputs, schedule
+from micrograd_scratch.compiler.schedule import schedule
 from micrograd_scratch.compiler.views import view_text
 from micrograd_scratch.compiler.writer import Array, Instruction, Writer
 
@@ -218,7 +218,7 @@ def check_schedule(graph, groups):
         sorted(np.concatenate(groups).tolist()) == np.flatnonzero(graph.kind == COMPUTED).tolist()
     )
     time = np.full(len(graph), -1)
-    by_row = depends_on_inputs(graph)
+    by_row = graph.depends_on(INPUT)
     for t, group in enumerate(groups):
         time[group] = t
         assert len(np.unique(graph.op[group])) == 1 and len(np.unique(by_row[group])) == 1
@@ -264,7 +264,7 @@ def test_what_depends_on_rows_is_kept_apart():
     x, w = Value(1.0), Value(2.0)
     graph = recorded(tanh(x) * tanh(w), [x], [w])
     assert sorted(names(graph, schedule(graph))) == [("*", 1), ("tanh", 1), ("tanh", 1)]
-    depends = depends_on_inputs(graph)
+    depends = graph.depends_on(INPUT)
     assert depends[graph.outputs[0]] and depends.sum() == 3  # x, tanh(x), the product
 
 

@@ -89,12 +89,7 @@ def dependence(graph: Graph, wrt: int) -> tuple[list[bool], list[int]]:
     """For every node: whether it depends on leaves of kind `wrt`; whether backward reaches it."""
     computed = np.flatnonzero(graph.kind == COMPUTED).tolist()
     start, every = graph.start.tolist(), graph.operands.tolist()
-    wanted = (graph.kind == wrt).tolist()
-    for node in computed:
-        for p in every[start[node] : start[node + 1]]:
-            if wanted[p]:
-                wanted[node] = True
-                break
+    wanted = graph.depends_on(wrt).tolist()
     reached = [NO] * len(graph)
     reached[int(graph.outputs[0])] = SURELY
     constant = (graph.kind == CONSTANT).tolist()

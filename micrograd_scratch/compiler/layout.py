@@ -48,7 +48,6 @@ from .factor import (
 )
 from .pieces import of_terms, one_by_one
 from .record import CONSTANT, INPUT, PARAMETER, Graph
-from .schedule import depends_on_inputs
 
 # Cells that every buffer starts with: what pads tuples of unequal length.
 ZERO, LOWEST, HIGHEST = range(3)
@@ -200,7 +199,7 @@ class _Layouter:
         self.layout = Layout()
         self.layout.sizes[THETA] = parameters
         self.layout.sizes += inputs
-        self.by_row = depends_on_inputs(graph)
+        self.by_row = graph.depends_on(INPUT)
         self.uses = graph.uses()
         self.cell = np.full(len(graph), HOLE)
         self.bias = np.full(len(graph), HOLE)  # of a dot, while it is laid out

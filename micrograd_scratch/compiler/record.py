@@ -63,6 +63,18 @@ class Graph:
         inside = self.kind[self.operands] == COMPUTED
         return self.operands[inside], owner[inside]
 
+    def depends_on(self, kind: int) -> np.ndarray:
+        """(n,) whether a node is a leaf of this kind, or computed from one."""
+        depends = (self.kind == kind).tolist()
+        if any(depends):
+            operands, start = self.operands.tolist(), self.start.tolist()
+            for node in np.flatnonzero(self.kind == COMPUTED).tolist():
+                for operand in operands[start[node] : start[node + 1]]:
+                    if depends[operand]:
+                        depends[node] = True
+                        break
+        return np.array(depends, dtype=bool)
+
     @cached_property
     def heights(self) -> np.ndarray:
         """(n,) the longest path from a node to one that nothing depends on."""

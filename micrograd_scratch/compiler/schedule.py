@@ -20,7 +20,7 @@ from .record import COMPUTED, INPUT, Graph
 def schedule(graph: Graph) -> list[np.ndarray]:
     """Groups of node numbers: one operation each, every group after those it depends on."""
     operand, owner = graph.dependences()
-    kind = graph.op * 2 + depends_on_inputs(graph)
+    kind = graph.op * 2 + graph.depends_on(INPUT)
     height = graph.heights
     # node i is an operand of users[first[i]:first[i + 1]], and waits for so many operands
     users = owner[np.argsort(operand, kind="stable")]
@@ -66,16 +66,3 @@ def _by_kind(nodes: np.ndarray, kind: np.ndarray) -> list[np.ndarray]:
 def longest_path(graph: Graph) -> int:
     """How many computed nodes depend on one another in a row."""
     return int(graph.heights[graph.kind == COMPUTED].max(initial=-1)) + 1
-
-
-def depends_on_inputs(graph: Graph) -> np.ndarray:
-    """(n,) whether a node has one number per row rather than one for all rows."""
-    depends = (graph.kind == INPUT).tolist()
-    if any(depends):
-        operands, start = graph.operands.tolist(), graph.start.tolist()
-        for node in np.flatnonzero(graph.kind == COMPUTED).tolist():
-            for operand in operands[start[node] : start[node + 1]]:
-                if depends[operand]:
-                    depends[node] = True
-                    break
-    return np.array(depends, dtype=bool)
