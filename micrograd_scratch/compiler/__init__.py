@@ -78,6 +78,14 @@ def compile(
     A recorded graph is what was computed, once: an `if` on a Value's number was decided when it was
     recorded, and a number read from `.data` is a constant now.
     """
+    if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
+        raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
+    if parameters is not None:
+        parameters = _listed("parameters", parameters)
+        for parameter in parameters:
+            _check_value("a parameter", parameter)
+        if len(set(parameters)) < len(parameters):
+            raise ValueError("a Value occurs twice among the parameters: pass it once")
     if callable(outputs):
         if inputs is not None:
             raise TypeError("compile(f) finds its inputs at the first call: leave `inputs` out")
@@ -99,16 +107,8 @@ def compile(
         raise ValueError("a Value occurs twice among the inputs: pass it once")
     if not results:
         raise ValueError("there is nothing to compile: pass at least one output")
-    if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
-        raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
-    if parameters is not None:
-        parameters = _listed("parameters", parameters)
-        for parameter in parameters:
-            _check_value("a parameter", parameter)
-        if len(set(parameters)) < len(parameters):
-            raise ValueError("a Value occurs twice among the parameters: pass it once")
-        if not fed.isdisjoint(parameters):
-            raise ValueError("a Value is both an input and a parameter: choose one")
+    if not fed.isdisjoint(parameters or ()):
+        raise ValueError("a Value is both an input and a parameter: choose one")
     nodes = topological_order(*results)
     if parameters is None:
         parameters = [

@@ -299,15 +299,10 @@ class TracedProgram:
     """
 
     def __init__(
-        self, function: Callable[..., Any], parameters: Sequence[Value] | None, dtype: str
+        self, function: Callable[..., Any], parameters: list[Value] | None, dtype: str
     ) -> None:
-        if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
-            raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
         self.function, self.dtype = function, dtype
-        self._parameters = None if parameters is None else list(parameters)
-        if len(set(self._parameters or ())) < len(self._parameters or ()):
-            raise ValueError("a Value occurs twice among the parameters: pass it once")
-        self._fixed = parameters is not None
+        self._parameters, self._fixed = parameters, parameters is not None
         self._forget_paths()
 
     def _forget_paths(self) -> None:
