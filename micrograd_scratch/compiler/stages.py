@@ -73,23 +73,20 @@ class Stages(tuple[Stage, ...]):
         return show(self, *formats, **kinds)
 
 
-def stages(
-    recorded: Graph, fused: Graph, groups: Sequence[np.ndarray], layout: Layout | None
-) -> Stages:
-    """The stages of a program; without a layout, those before it."""
+def stages(recorded: Graph, fused: Graph, groups: Sequence[np.ndarray], layout: Layout) -> Stages:
+    """The stages of a program."""
     found = [_by_operation("record", recorded), _by_operation("fuse", fused)]
     owner = np.full(len(fused), -1)
     for number, group in enumerate(groups):
         owner[group] = number
     labels = [fused.rows[fused.op[group[0]]].name for group in groups]
     found.append(_boxes("group", fused, owner, labels))
-    if layout is not None:
-        steps = [step for step, _ in layout.boxes()]
-        for number, step in enumerate(steps):
-            owner[step.nodes[step.nodes >= 0]] = number
-        labels = [step.row.name for step in steps]
-        shapes = [step.nodes.shape for step in steps]
-        found.append(_boxes("lay out", fused, owner, labels, shapes))
+    steps = [step for step, _ in layout.boxes()]
+    for number, step in enumerate(steps):
+        owner[step.nodes[step.nodes >= 0]] = number
+    labels = [step.row.name for step in steps]
+    shapes = [step.nodes.shape for step in steps]
+    found.append(_boxes("lay out", fused, owner, labels, shapes))
     return Stages(found)
 
 
