@@ -244,10 +244,6 @@ class Adjoints:
         view = self.writer.view(operand, gradient=True, expand=expand)
         return view, space, offset + np.arange(size)
 
-    def collect_block(self, block: Operand) -> None:
-        """Add up what was sent to the cells of a block."""
-        self.collect(*block.view[:2])
-
     def collect(self, space: int, cell: int) -> None:
         """Add up what was sent to the block of a cell."""
         writer = self.writer

@@ -81,7 +81,7 @@ class Form:
         """The lines of backward; none if no adjoint has arrived."""
         writer, adjoints, out = self.writer, self.adjoints, self.step.out
         writer.lines, writer.known = [], self.known
-        adjoints.collect_block(out)
+        adjoints.collect(*out.view[:2])
         arrived = adjoints.written.of(out)
         if arrived.any():
             if not arrived.all():
