@@ -55,20 +55,15 @@ LONGEST = 50  # ... where rules make it: CPython's compiler recurses over them
 
 
 def scalar_source(
-    graph: Graph,
-    parameters: int,
-    inputs: int,
-    wrt_inputs: bool = False,
-    input_names: Sequence[str] = (),
+    graph: Graph, parameters: int, input_names: Sequence[str], wrt_inputs: bool
 ) -> tuple[str, dict[str, Any]]:
     """Source of `forward(p, x)` and `run(p, x)`, and what it uses, by name.
 
-    p and x are sequences of so many parameters and inputs. forward gives the outputs as a tuple;
-    run gives output 0, and its gradient as a list: by the parameters, or the inputs, whose names
-    (one per input cell) stand in messages.
+    p and x are sequences of so many parameters, and of a number for each input cell, whose names
+    stand in messages. forward gives the outputs as a tuple; run gives output 0, and its gradient
+    as a list: by the parameters, or the inputs.
     """
-    sizes = {PARAMETER: parameters, INPUT: inputs}
-    return LineWriter(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names).source()
+    return LineWriter(graph, parameters, input_names, wrt_inputs).source()
 
 
 class LineWriter(Places):
@@ -78,12 +73,6 @@ class LineWriter(Places):
     """
 
     branches = True  # whether a number can be asked for its truth
-
-    def __init__(
-        self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]
-    ) -> None:
-        super().__init__(graph, wrt, sizes, input_names)
-        self.functions: dict[tuple[Operation, str], str] = {}
 
     # -- text
     def number(self, place: Place | float | str) -> Any:
@@ -433,6 +422,7 @@ class LineWriter(Places):
 
     # -- all of it
     def source(self) -> tuple[str, dict[str, Any]]:
+        self.functions: dict[tuple[Operation, str], str] = {}
         lines = self.single_source() if self.single else self.parts_source()
         for (row, what), name in self.functions.items():
             self.names[name] = self.implementation(row, what)

@@ -20,22 +20,17 @@ from . import runtime
 from .dependence import MAYBE, SURELY, rule_of
 from .emit_scalars import LineWriter
 from .line_text import Number, text
-from .record import COMPUTED, INPUT, PARAMETER, Graph
+from .record import COMPUTED, Graph
 
 
 def vector_source(
-    graph: Graph,
-    parameters: int,
-    inputs: int,
-    wrt_inputs: bool = False,
-    input_names: Sequence[str] = (),
+    graph: Graph, parameters: int, input_names: Sequence[str], wrt_inputs: bool
 ) -> tuple[str, dict[str, Any], bool]:
     """As `scalar_source`, where x are (rows,) arrays, and whether results may be doubtful.
 
     Outputs and gradients are (rows,) arrays, or floats where no row differs.
     """
-    sizes = {PARAMETER: parameters, INPUT: inputs}
-    writer = _VectorWriter(graph, INPUT if wrt_inputs else PARAMETER, sizes, input_names)
+    writer = _VectorWriter(graph, parameters, input_names, wrt_inputs)
     source, names = writer.source()
     return source, {**names, "where": np.where}, writer.doubtful
 

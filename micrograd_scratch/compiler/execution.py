@@ -227,7 +227,7 @@ class _Functions(Execution):
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
         names = [name for name, shape in program.inputs for _ in range(math.prod(shape))]
-        self.write(program.graph, len(program.parameters), len(names), wrt_inputs, names)
+        self.write(program.graph, len(program.parameters), names, wrt_inputs)
         self.has_inputs, self.dtype = bool(program.inputs), program.dtype
         self.parameters = len(program.parameters)
         *self.parts, self.forward_text, self.run_text = self.source.split("\n\n")

@@ -16,7 +16,7 @@ import numpy as np
 from .dependence import MAYBE, dependence
 from .factor import unique
 from .loops import Stretch, stretches
-from .record import COMPUTED, CONSTANT, PARAMETER, Graph
+from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
 SINGLE = 2_000  # nodes in one function: 120 ns a node where parts take 190; 40 MB to compile
 LINES = 200  # nodes in each of several
@@ -63,9 +63,11 @@ class Places:
     in_straight: bool  # whether it is no loop
 
     def __init__(
-        self, graph: Graph, wrt: int, sizes: dict[int, int], input_names: Sequence[str]
+        self, graph: Graph, parameters: int, input_names: Sequence[str], wrt_inputs: bool
     ) -> None:
-        self.graph, self.wrt, self.sizes, self.input_names = graph, wrt, sizes, input_names
+        self.graph, self.input_names = graph, input_names
+        self.wrt = INPUT if wrt_inputs else PARAMETER
+        self.sizes = {PARAMETER: parameters, INPUT: len(input_names)}
         self.names: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
         self.tables: dict[bytes, str] = {}
         self.kind, self.slot, self.data = (x.tolist() for x in (graph.kind, graph.slot, graph.data))
