@@ -116,20 +116,17 @@ class Adjoints:
         self.writer.emit("copyto({out}, {0})", reads, self.writer.view(own, gradient=True))
 
     def fill(self, cells: np.ndarray) -> None:
-        """Zeros in those of the cells that no adjoint has been written to."""
-        for space in unique(cells >> SHIFT).tolist():
-            if space == LITERAL:
-                continue
-            at = unique(places(cells[cells >> SHIFT == space]))
-            empty = at[~self.written[space][at] & self.needed[space][at]]
-            if len(empty):
-                self.written[space][empty] = True
-                if space != THETA and empty[-1] - empty[0] + 1 == len(empty):
-                    index = f"{empty[0]}:{empty[-1] + 1}"
-                else:
-                    index = self.writer.constant(empty, "index")
-                whole = self.writer.whole(space, gradient=True)
-                self.writer.emit(f"{{0}}[{index}] = 0.0", [whole], whole)
+        """Zeros in those of the cells, of one space, that no adjoint has been written to."""
+        space, at = int(cells.flat[0]) >> SHIFT, unique(places(cells))
+        empty = at[~self.written[space][at] & self.needed[space][at]]
+        if len(empty):
+            self.written[space][empty] = True
+            if space != THETA and empty[-1] - empty[0] + 1 == len(empty):
+                index = f"{empty[0]}:{empty[-1] + 1}"
+            else:
+                index = self.writer.constant(empty, "index")
+            whole = self.writer.whole(space, gradient=True)
+            self.writer.emit(f"{{0}}[{index}] = 0.0", [whole], whole)
 
     def add(self, operand: Operand, term: Array, spent: Operand | None = None) -> None:
         """Add an adjoint, of the step's grid, to the adjoint of an operand.
