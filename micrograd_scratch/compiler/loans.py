@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cells import Marks
+from .cells import Marks, shows_once
 from .factor import FREE, ROWS, SHIFT, unique
 from .layout import Layout, Operand, regular_form
 
@@ -35,10 +35,8 @@ class Loans:
 
     def block(self, operand: Operand) -> Operand | None:
         """The block that consists of this operand's cells, each of them once."""
-        blocks = self.touched(operand.addresses) if operand.regular is not None else []
-        if len(blocks) != 1:
-            return None
-        whole = operand.once and operand.addresses.size == blocks[0].addresses.size
+        blocks = self.touched(operand.addresses) if shows_once(operand) else []
+        whole = len(blocks) == 1 and operand.addresses.size == blocks[0].addresses.size
         return blocks[0] if whole else None
 
     def touched(self, cells: np.ndarray) -> list[Operand]:
