@@ -477,8 +477,7 @@ class LineWriter(Places):
         ]
 
     def single_source(self) -> list[str]:
-        part = self.parts[0] if self.parts else []
-        ahead, saving, behind = self.adjoints(part)
+        ahead, saving, behind = self.adjoints(self.parts[0])
         results = self.results()
         value, size = results[0], self.sizes[self.wrt]
         if self.saved:  # backward takes the loop's variables back to earlier turns

@@ -93,7 +93,7 @@ class Places:
 
         written = sum(stretch.length for stretch in self.stretches)
         self.parts = list(_parts(self.stretches, LINES if written > SINGLE else SINGLE))
-        self.single = len(self.parts) <= 1
+        self.single = len(self.parts) == 1
         self.saved: dict[Stretch, list[str]] = {}  # what backward reads of each turn
         self.find_homes()
         self.find_listed()
@@ -310,5 +310,4 @@ def _parts(whole: Iterable[Stretch], most: int) -> Iterable[list[Stretch]]:
             taken = min(room, stretch.stop - at)
             part.append(Stretch(at, at + taken, taken))
             at, room = at + taken, room - taken
-    if part:
-        yield part
+    yield part
