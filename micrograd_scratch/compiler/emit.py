@@ -48,9 +48,7 @@ class Code:
     doubtful: bool
 
 
-def emit(
-    layout: Layout, names: dict[int, str], wrt_inputs: bool = False, backward: bool = True
-) -> Code:
+def emit(layout: Layout, names: dict[int, str], wrt_inputs: bool, backward: bool = True) -> Code:
     """The instructions of a layout's steps.
 
     names       what is called how: the addresses of parameters and inputs

@@ -169,7 +169,7 @@ class Layout:
 
 
 def lay_out(
-    graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: Sequence[int] = ()
+    graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: Sequence[int]
 ) -> Layout:
     """The steps that compute `groups`, given how many parameters and cells of every input."""
     first = _Layouter(graph, parameters, inputs)
@@ -251,7 +251,7 @@ class _Layouter:
         return ROWS if self.by_row[nodes[0]] else FREE
 
     # -- results
-    def allocate(self, nodes: np.ndarray, once: bool = False) -> Operand:
+    def allocate(self, nodes: np.ndarray, once: bool) -> Operand:
         """A block of new cells in the shape of `nodes` (-1: dead), if `once` for all rows."""
         live = nodes >= 0
         out = self.new_cells(nodes.shape, FREE if once else self.buffer(nodes[live]))

@@ -62,7 +62,7 @@ class Program:
         parameters: Sequence[Value],
         inputs: Sequence[tuple[str, tuple[int, ...]]],
         single: bool,
-        dtype: str = "float64",
+        dtype: str,
     ) -> None:
         self.graph, self.parameters, self.inputs = graph, list(parameters), list(inputs)
         self.single, self.dtype = single, np.dtype(dtype)

@@ -140,7 +140,7 @@ def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_
         np.einsum("...rct,...rkt->...ck", adjoint, hit, out=out, optimize=True)
 
 
-def checked_indices(index: Any, width: int, name: str | np.ndarray = "index") -> np.ndarray:
+def checked_indices(index: Any, width: int, name: str | np.ndarray) -> np.ndarray:
     """The indices as integers; IndexError, with the bound, for the first that is not one.
 
     name  what to call them; or an array of names, each for as many indices as there are rows
