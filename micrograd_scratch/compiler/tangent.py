@@ -95,31 +95,27 @@ class _Writer:
         zero = self.leaves(CONSTANT, np.array([-1]), np.zeros(1))
         along = self.tangent[self.before.outputs]
         outputs = np.concatenate([self.before.outputs, np.where(along == NONE, zero, along)])
-        g, lengths, lines = self.before, [np.diff(self.before.start)], dict(self.before.lines)
-        op, operands, kind, slot, data = [g.op], [g.operands], [g.kind], [g.slot], [g.data]
-        node = len(g)
-        for code, xs, kind_of, slots, numbers, sources in self.added:
-            op.append(np.full(len(xs), code))
-            lengths.append(np.full(len(xs), xs.shape[1]))
-            operands.append(xs.reshape(-1))
-            kind.append(np.full(len(xs), kind_of))
-            slot.append(slots)
-            data.append(numbers)
-            if g.lines and len(sources) == len(xs):
-                found = ((node + i, g.lines.get(s, "")) for i, s in enumerate(sources.tolist()))
-                lines |= {new: line for new, line in found if line}
-            node += len(xs)
+        g = self.before
+        codes, operands, kinds, slots, data, sources = zip(*self.added, strict=True)
+        counts = [len(xs) for xs in operands]
+        lengths = np.repeat([xs.shape[1] for xs in operands], counts)
+        lines, node = dict(g.lines), len(g)
+        for nodes, count in zip(sources, counts, strict=True):
+            if g.lines and len(nodes) == count:
+                new = enumerate(nodes.tolist(), node)
+                lines |= {i: g.lines[source] for i, source in new if source in g.lines}
+            node += count
         return replace(
-            self.before,
+            g,
             rows=list(self.rows),
-            start=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+            op=np.concatenate([g.op, np.repeat(codes, counts)]),
+            start=np.concatenate([g.start, g.start[-1] + np.cumsum(lengths)]),
+            operands=np.concatenate([g.operands, *(xs.reshape(-1) for xs in operands)]),
+            kind=np.concatenate([g.kind, np.repeat(kinds, counts)]),
+            slot=np.concatenate([g.slot, *slots]),
+            data=np.concatenate([g.data, *data]),
             outputs=outputs,
             lines=lines,
-            op=np.concatenate(op),
-            operands=np.concatenate(operands),
-            kind=np.concatenate(kind),
-            slot=np.concatenate(slot),
-            data=np.concatenate(data),
         )
 
     # -- nodes
