@@ -25,12 +25,11 @@ class _Scratch:
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
         self.size = self.top = self.lent = 0
-        self.used = False
         self.free: dict[int, list[int]] = {}  # size -> where so many lie idle
 
     def take(self, size: int) -> int:
         """The first of `size` cells."""
-        self.lent, self.used = self.lent + 1, True
+        self.lent += 1
         if self.free.get(size):
             return self.free[size].pop()
         self.top += size
@@ -101,7 +100,7 @@ def place_temporaries(
         for x in ending.get(i, ()):
             if x in starts:
                 scratch[x.by_row][x.boolean].give(starts[x], math.prod(x.shape))
-    memories = [memory for pair in scratch for memory in pair if memory.used]
+    memories = [memory for pair in scratch for memory in pair if memory.size]
     return [*((m.name, m.text.format(m.size)) for m in memories), *own, *shared]
 
 
