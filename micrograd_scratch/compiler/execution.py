@@ -104,7 +104,7 @@ class Arrays(Execution):
         if rows not in mine:
             if len(mine) > 8:  # batch sizes that changed: keep the memory of a few
                 mine.pop(next(iter(mine)))
-            mine[rows] = Buffers(self, rows, self.dtype)
+            mine[rows] = Buffers(self, rows)
         return mine[rows]
 
     def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
@@ -134,16 +134,16 @@ def _as_kind(value: Any, dtype: np.dtype[Any]) -> Any:
 class Buffers:
     """The buffers of one thread for one number of rows, and the functions bound to them."""
 
-    def __init__(self, compiled: Arrays, rows: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, compiled: Arrays, rows: int) -> None:
         self.compiled, self.rows, self.functions = compiled, rows, compiled.namespace
-        self.dtype, self.size = dtype, (compiled.layout.sizes[THETA],)
+        self.dtype, self.size = compiled.dtype, (compiled.layout.sizes[THETA],)
         sizes, gradient_sizes = compiled.layout.sizes, compiled.code.gradient_sizes
-        self.u, gu = np.zeros(sizes[FREE], dtype), np.zeros(gradient_sizes[FREE], dtype)
-        self.v, gv = (np.zeros((s[ROWS], rows), dtype) for s in (sizes, gradient_sizes))
+        self.u, gu = (np.zeros(s[FREE], self.dtype) for s in (sizes, gradient_sizes))
+        self.v, gv = (np.zeros((s[ROWS], rows), self.dtype) for s in (sizes, gradient_sizes))
         for cell, number in enumerate(RESERVED):
             self.u[cell] = self.v[cell] = number
         bind = self.functions["buffers"]
-        self._forward, self._backward = bind(self.u, self.v, gu, gv, rows, dtype)
+        self._forward, self._backward = bind(self.u, self.v, gu, gv, rows, self.dtype)
         self.theta = self.g = np.empty(0)  # what the views below are of
         self.parameters: tuple[Any, ...] = ()
         self.gradients: tuple[Any, ...] = ()
