@@ -1,4 +1,4 @@
-"""The command line: `python -m micrograd_scratch [compare | check | doctor]`.
+"""The command line: `python -m micrograd_scratch [compare | train | check | doctor]`.
 
 compare   autodiff against finite differences on handwritten digits (what runs without a command)
 check     one formula, differentiated both ways at a point

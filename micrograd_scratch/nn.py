@@ -247,6 +247,8 @@ def linear(x: Any) -> Any:
 
 def initializer(init: str, nin: int, nout: int, rng: Any) -> Callable[[], float]:
     """A function that draws one weight of a layer with nin inputs and nout outputs."""
+    if not callable(getattr(rng, "gauss" if init == "he" else "uniform", None)):
+        raise TypeError(f"rng is {rng!r}: give random.Random(0), or another seed")
     if init == "he":
         deviation = math.sqrt(2.0 / nin)
         return lambda: rng.gauss(0.0, deviation)

@@ -191,8 +191,11 @@ def save_pictures(
 def _axes(ax: Any) -> Any:
     if ax is not None:
         return ax
-    import matplotlib.pyplot as plt
-
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        advice = "pictures need matplotlib, the extra [plot]: pip install matplotlib"
+        raise ImportError(advice) from error
     return plt.subplots(figsize=(7.2, 4.8), layout="constrained")[1]
 
 

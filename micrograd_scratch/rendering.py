@@ -24,6 +24,7 @@ from typing import Any
 import graphviz  # type: ignore[import-untyped]
 
 BACKGROUND = "#fbfbf9"  # opaque, so that dark text can be read in light and in dark notebooks
+_OTHER_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ps", ".eps"}
 ADVICE = "(for pictures: pip install 'micrograd_scratch[draw]', or install Graphviz's dot)"
 PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 _LONGEST_LABEL = 60
@@ -68,11 +69,14 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
     ) -> str:
         """Write a picture if the name ends in .svg, .png or .pdf, and the DOT source otherwise.
 
+        ValueError for the suffix of another kind of picture.
         The file appears complete or not at all. Arguments and answer, the path, are those of
         `graphviz.Digraph.save`, which writes source under any name; `render()` and `view()`,
         which call it with `skip_existing=None` to write the source they render, still get that.
         """
         suffix = Path(filename or self.filename).suffix.lower()
+        if suffix in _OTHER_PICTURES:
+            raise ValueError(f"{filename} is no .svg, .png or .pdf, in which drawings are saved")
         if skip_existing is None or (suffix not in PICTURES and suffix != ".dot"):
             return super().save(filename, directory=directory, skip_existing=skip_existing)
         path = Path(self.directory if directory is None else directory, filename or self.filename)

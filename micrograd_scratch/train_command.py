@@ -15,6 +15,7 @@ import json
 import random
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,11 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"{path}: give a file that ends with {', '.join(suffixes)}")
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"{path}: there is no folder {path.parent}, create it first")
-    if options.plot is not None:
-        import matplotlib  # noqa: F401
-    if options.save is not None and options.save.suffix == ".safetensors":
-        import safetensors  # noqa: F401
+    needed = ["matplotlib"] * (options.plot is not None)
+    needed += ["safetensors"] * (options.save is not None and options.save.suffix == ".safetensors")
+    for library in needed:
+        if find_spec(library) is None:
+            raise ImportError(f"that needs {library}: pip install {library}")
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -95,7 +95,7 @@ class Stopwatch:
             indices, slopes = piece
             (self.each if indices else self.once).append(spent)
             self.parameters_each = len(indices) or self.parameters_each
-            self.slopes.update(zip(indices, slopes, strict=True))
+            self.slopes.update(zip(indices, map(float, slopes), strict=True))
             if len(self.each) >= 3 and time.perf_counter() >= end:
                 break
         self._time_evaluation()

@@ -450,7 +450,13 @@ class _Layouter:
                 bias.append(cells[:, -1])
             biases = np.concatenate(bias)
             for a, b, which in host(left, right, zero, self.block_of):
-                self.layout.padded |= bool((a == zero).any() or (b == zero).any())
+                for cells in (a, b):
+                    pads = cells == zero
+                    if pads.any():
+                        self.layout.padded = True
+                        # a tuple that is the same for all rows stays so
+                        once = ~_each_by_row(np.where(pads, (FREE << SHIFT) + ZERO, cells))
+                        cells[pads & once[:, None]] = (FREE << SHIFT) + ZERO
                 found.append((every[which], a, b, biases[which] if with_bias else None))
         # first what parameters alone make, such as a penalty: its adjoint then comes last,
         # when there is something to add it to

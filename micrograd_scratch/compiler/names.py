@@ -47,9 +47,9 @@ def name_of_step(step: Step, first: str) -> str:
     first  what the step's first operand is called
     """
     if step.form == "product" and first[:1] == "W" and first.isalnum():
-        return "z" + first[1:]
+        return safe_name("z" + first[1:]) or "h"
     if step.form == "map" and len(step.operands) == 1 and first[:1] == "z" and first.isalnum():
-        return "a" + first[1:]
+        return safe_name("a" + first[1:]) or "h"
     return "h"
 
 

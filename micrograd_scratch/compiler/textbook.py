@@ -133,7 +133,7 @@ class Textbook(Reader):
         depends = depends_on(step.row, len(readings))
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         if step.row is GATHER:  # it has its name
-            made = Variable(readings[0].text, cells, space == ROWS, wanted)
+            made = Variable(readings[0].text, cells, readings[0].by_row, wanted)
             self.owners[space].append(made)
             return step, made, readings
         text = getattr(self, step.form)(step, readings, space == ROWS)

@@ -272,6 +272,70 @@ def transformer(
     return step
 
 
+# ---------------------------------------------------------------- a recurrent network
+def recurrent(
+    theta: np.ndarray,
+    g: np.ndarray,
+    size: int,
+    outputs: int,
+    X: np.ndarray,
+    labels: np.ndarray,
+) -> Step:
+    """X is (rows, steps, inputs), labels (rows, steps); parameters W, U, b, V, c one by one.
+
+    Rows are columns; what depends on no state, U x and all that V reads, is done for all steps.
+    """
+    rows, steps, inputs = X.shape
+    shapes = {"W": (size, size), "U": (size, inputs), "b": (size, 1), "V": (outputs, size)}
+    shapes["c"] = (outputs, 1)
+    W, U, b, V, c = matrices(theta, shapes).values()
+    dW, dU, db, dV, dc = matrices(g, shapes).values()
+    x = np.ascontiguousarray(X.transpose(2, 1, 0).reshape(inputs, -1))  # steps * rows columns
+    xT, hot = np.ascontiguousarray(x.T), np.zeros((outputs, steps * rows))
+    hot[labels.T.reshape(-1), np.arange(steps * rows)] = 1.0
+    h, z = np.zeros((steps + 1, size, rows)), np.empty((size, steps * rows))
+    all_h, dz = np.empty((size, steps * rows)), np.empty((steps, size, rows))
+    flat, before = np.empty((size, steps * rows)), np.empty((steps * rows, size))
+
+    def step() -> float:
+        np.matmul(U, x, z)
+        np.add(z, b, z)
+        for t in range(steps):
+            now = h[t + 1]
+            np.matmul(W, h[t], now)
+            now += z[:, t * rows : (t + 1) * rows]
+            np.tanh(now, now)
+        all_h.reshape(size, steps, rows)[...] = h[1:].transpose(1, 0, 2)
+        logits = V @ all_h
+        logits += c
+        logits -= logits.max(axis=0)
+        p = np.exp(logits)
+        total = p.sum(axis=0)
+        loss = (np.log(total) - (logits * hot).sum(axis=0)).sum() / (steps * rows)
+        p /= total
+        p -= hot
+        p /= steps * rows
+        np.matmul(p, all_h.T, dV)
+        np.sum(p, axis=1, keepdims=True, out=dc)
+        from_outputs = V.T @ p
+        for t in reversed(range(steps)):
+            d = dz[t]
+            np.multiply(h[t + 1], h[t + 1], d)
+            np.subtract(1.0, d, d)
+            arrived = from_outputs[:, t * rows : (t + 1) * rows]
+            if t + 1 < steps:
+                arrived = W.T @ dz[t + 1] + arrived
+            d *= arrived
+        flat.reshape(size, steps, rows)[...] = dz.transpose(1, 0, 2)
+        before.reshape(steps, rows, size)[...] = h[:-1].transpose(0, 2, 1)
+        np.matmul(flat, before, dW)
+        np.matmul(flat, xT, dU)
+        np.sum(flat, axis=1, keepdims=True, out=db)
+        return float(loss)
+
+    return step
+
+
 # ---------------------------------------------------------------- twenty operations, on floats
 def expression(theta: np.ndarray, g: np.ndarray) -> Step:
     """What `recordings.expression` computes, in Python's own floats."""

@@ -1,6 +1,7 @@
 """How fast compiled programs are: beside NumPy by hand, PyTorch eager, and the scalars themselves.
 
-    python tests/benchmarks/compiled_programs.py [--full] [--profile] [moons mlp gpt small scaling]
+    python tests/benchmarks/compiled_programs.py [--full] [--profile] [moons mlp gpt recurrent small
+                                                 scaling]
 
 A call is one value and gradient. Every figure is of things that were first found to agree, then
 timed alternately in one process with equal numbers of threads (one, or BENCHMARK_THREADS); ratios
@@ -47,7 +48,7 @@ TORCH = find_spec("torch") is not None and not CHILD
 if TORCH:
     import in_torch
 
-BENCHMARKS = ("moons", "mlp", "gpt", "small", "scaling")
+BENCHMARKS = ("moons", "mlp", "gpt", "recurrent", "small", "scaling")
 SECONDS = {False: 3.0, True: 15.0}  # of a race, by --full
 
 
@@ -385,6 +386,43 @@ def transformer_program(
     theta = np.array([p.data for p in parameters])
     g = np.empty_like(theta)
     return (program, lambda: program.value_and_grad(parameters=theta, out=g)[0], g), loss
+
+
+# ---------------------------------------------------------------- a recurrent network
+def recurrent(targets: Targets, options: argparse.Namespace) -> None:
+    """An Elman network over 16 steps, a class at each of them: no targets."""
+    steps, inputs, outputs = 16, 8, 27
+    for size in (16, 64):
+        loss, given, parameters = recordings.recurrent(steps, inputs, size, outputs)
+        program = compiled(loss, inputs=given, parameters=parameters)
+        theta = np.array([p.data for p in parameters])
+        g, g_theirs = np.empty_like(theta), np.empty_like(theta)
+        for rows in (1, 32):
+            rng = np.random.default_rng(rows)
+            X = rng.normal(size=(rows, steps, inputs))
+            labels = rng.integers(0, outputs, (rows, steps))
+
+            def ours(X: Any = X, labels: Any = labels) -> float:
+                return program.value_and_grad(X, labels, parameters=theta, out=g)[0]  # noqa: B023
+
+            step = by_hand.recurrent(theta, g_theirs, size, outputs, X, labels)
+            contestants: dict[str, Callable[[], Any]] = {"compiled": ours, "by hand": step}
+            value = ours()
+            agree("recurrent by hand, value", step(), value)
+            agree("recurrent by hand, gradient", g_theirs, g)
+            if TORCH:
+                shapes = {"W": (size, size), "U": (size, inputs), "b": (size, 1)}
+                shapes |= {"V": (outputs, size), "c": (outputs, 1)}
+                step, tensors = in_torch.recurrent(by_hand.matrices(theta, shapes), X, labels)
+                agree("recurrent in PyTorch, value", step(), value)
+                agree("recurrent in PyTorch, gradient", in_torch.gradient(tensors), g)
+                contestants["PyTorch eager"] = step
+            result = race(contestants, SECONDS[options.full] / 3)
+            what = f"recurrent: {size} wide, {rows} rows"
+            print(f"{what}; {program.graph.count():,} nodes\n{result}")
+            for name in list(contestants)[1:]:
+                targets.note(f"{what}, compiled / {name}", result.ratio("compiled", name))
+            show_profile(options, program, ours)
 
 
 # ---------------------------------------------------------------- handfuls, chains, irregular DAGs

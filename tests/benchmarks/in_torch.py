@@ -84,6 +84,22 @@ def transformer(matrices: dict[str, np.ndarray], heads: int, tokens: Sequence[in
     return step_of(parameters, loss_of), parameters
 
 
+def recurrent(matrices: dict[str, np.ndarray], X: np.ndarray, labels: np.ndarray):
+    """Step by step, as the scalars are."""
+    parameters = leaves(list(matrices.values()))
+    W, U, b, V, c = parameters
+    x, wanted = torch.tensor(X), torch.tensor(labels)
+
+    def loss_of() -> torch.Tensor:
+        h, logits = torch.zeros(len(X), W.shape[0], dtype=W.dtype), []
+        for t in range(X.shape[1]):
+            h = torch.tanh(h @ W.T + x[:, t] @ U.T + b[:, 0])
+            logits.append(h @ V.T + c[:, 0])
+        return F.cross_entropy(torch.stack(logits, 1).flatten(0, 1), wanted.flatten())
+
+    return step_of(parameters, loss_of), parameters
+
+
 def gradient(parameters: Sequence[torch.Tensor]) -> np.ndarray:
     """The gradients in one array, parameter after parameter."""
     return np.concatenate([p.grad.numpy().ravel() for p in parameters])

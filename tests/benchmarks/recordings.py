@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from micrograd_scratch import Value, cos, dot, exp, log, maximum, sin, softmax, tanh, total
+from micrograd_scratch.losses import cross_entropy
 from micrograd_scratch.nn import MLP
 
 DECAY = 1e-4
@@ -111,6 +112,34 @@ def documents(transformer: Transformer, lengths: Sequence[int], seed: int = 1) -
     rng = random.Random(seed)
     symbols = transformer.shapes["embedding"][0]
     return [[rng.randrange(symbols) for _ in range(n + 1)] for n in lengths]
+
+
+def recurrent(
+    steps: int, inputs: int, size: int, outputs: int
+) -> tuple[Value, list[Any], list[Value]]:
+    """An Elman network (1990), elementwise, with a class at every step: the mean cross-entropy.
+
+    Also its inputs, x (steps, inputs) and labels (steps,), and the parameters W, U, b, V, c.
+    """
+    rng = random.Random(4)
+    shapes = ((size, size), (size, inputs), (1, size), (outputs, size), (1, outputs))
+    W, U, [b], V, [c] = (
+        [[Value(rng.gauss(0.0, 0.3)) for _ in range(columns)] for _ in range(rows)]
+        for rows, columns in shapes
+    )
+    x = [[Value(0.0) for _ in range(inputs)] for _ in range(steps)]
+    labels = [Value(0.0) for _ in range(steps)]
+    h: list[Any] = [0.0] * size
+    costs = []
+    for x_t, label in zip(x, labels, strict=True):
+        h = [
+            tanh(sum(w * k for w, k in zip(W[i] + U[i], h + x_t, strict=True)) + b[i])
+            for i in range(size)
+        ]
+        logits = [sum(v * k for v, k in zip(V[i], h, strict=True)) + c[i] for i in range(outputs)]
+        costs.append(cross_entropy(logits, label))
+    parameters = [p for row in (*W, *U, b, *V, c) for p in row]
+    return sum(costs) / steps, [x, labels], parameters
 
 
 def expression(a: Any, b: Any, c: Any) -> Any:
