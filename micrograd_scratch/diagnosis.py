@@ -324,7 +324,7 @@ def _about_units(layer: LayerReport) -> list[Finding]:
                 "has them already.",
             )
         )
-    if layer.alike:
+    if layer.alike and layer.dead < layer.units:  # what is dead gives 0 everywhere
         found.append(
             Finding(
                 f"Layer {layer.name}: all units are alike",
@@ -389,7 +389,9 @@ def _about_gradients(layers: Sequence[LayerReport]) -> list[Finding]:
 def _about_updates(layers: Sequence[LayerReport], rule: str) -> list[Finding]:
     """Healthy updates are about a thousandth of the weights (Karpathy, makemore 3, 2022)."""
     found = []
-    slow = sorted((x for x in layers if 0.0 < x.update < 1e-4), key=lambda layer: layer.update)
+    # below 1e-8 there is no gradient to speak of, which is another finding
+    slow = sorted((x for x in layers if 1e-8 < x.update < 1e-4), key=lambda layer: layer.update)
+    others = "" if rule.startswith("Adam") else ", or Adam"
     if slow:
         found.append(
             Finding(
@@ -397,7 +399,7 @@ def _about_updates(layers: Sequence[LayerReport], rule: str) -> list[Finding]:
                 f"{slow[0].name} by {_short(slow[0].update)} of its size",
                 f"It would take about {1 / slow[0].update:,.0f} such steps to change it by as much "
                 "as it is; about 1,000 are usual. Try a larger learning rate, smaller batches for "
-                "more steps an epoch, or Adam.",
+                f"more steps an epoch{others}.",
             )
         )
     fast = sorted((x for x in layers if x.update > 0.1), key=lambda layer: -layer.update)

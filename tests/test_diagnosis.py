@@ -199,6 +199,17 @@ def test_dead_relus_are_counted_over_all_rows():
     assert "Layer 1: 2 of 6 relu are dead" in said(diagnosis)
 
 
+def test_a_dead_layer_is_not_called_alike_or_slow():
+    X, Y = rows()
+    model = network((3, 6, 2), activation="relu")
+    for neuron in model.layers[0].neurons:
+        neuron.b.data = -100.0
+    diagnosis = diagnose(model, X, Y, "cross_entropy", optim.Adam(0.001))
+    assert "Layer 1: 6 of 6 relu are dead" in said(diagnosis)
+    assert not any("alike" in what for what in said(diagnosis))
+    assert not any("or Adam" in finding.advice for finding in diagnosis.findings)
+
+
 def test_equal_weights_make_equal_units():
     X, Y = rows()
     model = network((3, 4, 1), activation="tanh")

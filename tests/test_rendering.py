@@ -233,6 +233,13 @@ def test_a_drawing_is_a_digraph():
     assert isinstance(twin, Drawing) and twin.tree
 
 
+@pytest.mark.parametrize("name", ["y.jpg", "y.GIF", "y.eps"])
+def test_pictures_of_other_kinds_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=r"is no \.svg, \.png or \.pdf"):
+        draw(Value(1.0)).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_arguments_of_save_render_and_pipe_are_those_of_graphviz():
     for name in ("save", "render", "copy"):
         ours = inspect.signature(getattr(Drawing, name)).parameters

@@ -1,6 +1,7 @@
 """What a program shows of itself: `stages`, `print(program)`, and a source that can be read."""
 
 import ast
+import math
 import random
 import re
 
@@ -9,7 +10,7 @@ import pytest
 from engines import carried_out_as
 from recorded_models import MODELS, classifier
 
-from micrograd_scratch import MLP, Value, compile, losses, sigmoid, total
+from micrograd_scratch import MLP, Value, compile, dot, losses, sigmoid, tanh, total
 from micrograd_scratch.compiler.stages import Stages
 
 NAMES = ["record", "fuse", "group", "lay out"]
@@ -132,6 +133,18 @@ def test_every_step_has_its_comment_forward_and_names_are_defined(name):
     assert steps == [(box.label, f"{box.nodes:,}") for box in boxes]
     assert not re.search(r"\bimport\b(?!.*\bnumpy\b|.* inf, nan)", source)
     assert not {"eval", "exec", "open", "__import__"} & set(re.findall(r"\w+", source))
+
+
+@pytest.mark.parametrize("label", ["Wdd", "Wbs", "Wrray"])
+def test_no_block_is_called_what_numpy_has(label):
+    """z and a take the rest of a label: zdd, add."""
+    W = [[Value(0.1 * i, label=label) for i in range(3)] for _ in range(3)]
+    x = [Value(0.5) for _ in range(3)]
+    h = [tanh(dot(row, x)) for row in W]
+    with carried_out_as("arrays"):
+        program = compile(total([tanh(a) + abs(a) for a in h]), inputs=[x])
+        mean, _ = program.value_and_grad(np.full((2, 3), 0.5))
+    assert mean == pytest.approx(sum(math.tanh(a.data) + abs(a.data) for a in h), rel=1e-12)
 
 
 def test_a_recorded_network_and_its_unrolled_batch_read_alike():

@@ -88,6 +88,19 @@ def test_a_chain_of_thousands_is_a_short_text():
     assert (mean, gradient[0]) == pytest.approx((expected, slope[0]), rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["range", "sum", "len", "t", "tanh", "lambda"])
+def test_an_operation_of_ones_own_may_be_called_anything(name):
+    double = operation(name, lambda x: 2 * x, lambda y, x: (2.0,))
+    w, h = Value(0.3), Value(0.1)
+    for _ in range(9):
+        h = tanh(double(w) * h + 0.1)
+    program = mg.compile(h, parameters=[w])
+    mean, gradient = program.textbook([0.3])
+    w.grad = 0.0
+    h.backward()
+    assert (mean, gradient[0]) == pytest.approx((h.data, w.grad), rel=1e-12)
+
+
 def test_it_is_a_program_of_its_own(tmp_path):
     program = network("relu")
     theta, X, T = np.linspace(-1, 1, 26), np.ones((5, 3)), np.zeros((5, 2))

@@ -445,8 +445,9 @@ class Textbook(Reader):
         from .. import __dict__ as public
 
         ours = sorted(n for n, x in namespace.items() if public.get(n) is x)
-        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | list)]
-        top = [f"# arrays in .namespace: {', '.join(arrays[1:])}"] * (len(arrays) > 1)
+        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | list)][1:]
+        more = f" and {len(arrays) - TERMS} more" * (len(arrays) > TERMS)
+        top = [f"# arrays in .namespace: {', '.join(arrays[:TERMS])}{more}"] * bool(arrays)
         top += [f"from numpy import {', '.join(sorted(self.imported))}"]
         top += [f"from micrograd_scratch import {', '.join(ours)}"] * bool(ours)
         numbers = [n for n in ("inf", "nan") if re.search(rf"\b{n}\b", text)]
