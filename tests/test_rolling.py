@@ -138,6 +138,11 @@ def test_it_needs_to_save_something():
     assert len(rolled(lines, least=TURNS)) == 2
 
 
+def test_texts_are_left_alone():
+    found = rolled([*recurrence(9), "y = f(h_10, 'h_10', \"z_9\")"])
+    assert found[-1] == "y = f(h_2[9], 'h_10', \"z_9\")"
+
+
 def test_lines_with_another_comment_are_not_alike():
     rolling = Rolling()
     lines = [Line(f"a_{n} = b", f"{'odd' if n % 2 else 'even'}") for n in range(20)]

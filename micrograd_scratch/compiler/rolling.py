@@ -30,7 +30,7 @@ _NUMBER = re.compile(
     r"(?<=[A-Za-z_])(?:0|[1-9]\d*)(?!\d)|(?<![\w.])(?<!\de[-+])(?:0|[1-9]\d*)(?![\w.])"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*|\d[\w.]*")
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_NAME = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_]\w*""")  # and texts, which are left alone
 
 
 class Line(NamedTuple):
