@@ -367,6 +367,19 @@ def recurrent_rows(joined: bool = False) -> Model:
     return Model(loss, {**parameters, "b": b, "out": out}, [xs], normal((9, 3)))
 
 
+def weights_as_rows() -> Model:
+    """A net with a shortcut on the four cases of XOR, where what differs by row are its weights."""
+    rng = random.Random(23)
+    knobs, extra = vector(7, rng), vector(2, rng)
+    a, b, bias, c, d, e, last = knobs
+    terms = []
+    for x, y in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)):
+        h = tanh(dot([a, b], [x, y], bias))
+        out = sigmoid(dot([c, d, e], [h, x, y], last))
+        terms.append((out - (x != y)) ** 2 + extra[0] * h * extra[1])
+    return Model(total(terms) / 4, {"extra": extra}, [knobs], normal((7,)))
+
+
 def gated_rows(n: int = 4) -> Model:
     """An LSTM (Hochreiter and Schmidhuber 1997, with Gers' forget gate) on rows of 8 steps of (2,).
 
@@ -710,7 +723,7 @@ MODELS: dict[str, Callable[[], Model]] = {
             *(classifier, several_outputs, attention, two_headed_rows, embedding, computed_index),
             *(convolution_rows, biases_by_row, residual_tower, guarded, extremes, free_of_rows),
             *(elementwise_moons, data_as_leaves, convolution, picture_convolution, recurrent),
-            *(recurrent_rows, gated_rows),
+            *(recurrent_rows, gated_rows, weights_as_rows),
             *(gated, transformer, gradient_norm, hessian_vector_product, physics),
             *(gradient_through_where, handful, constants_only, repeated_operands, equal_dots),
             *(sums_that_share, ragged_sums, outer_products, triangular, matrix_power, irregular),
