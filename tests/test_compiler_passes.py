@@ -35,6 +35,7 @@ from micrograd_scratch.compiler.factor import (
 from micrograd_scratch.compiler.fuse import fuse
 from micrograd_scratch.compiler.layout import RESERVED, Layout, grid_steps, lay_out
 from micrograd_scratch.compiler.memory import place_temporaries
+from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
 from micrograd_scratch.compiler.schedule import schedule
@@ -354,7 +355,7 @@ def test_what_is_all_of_one_block_is_not_padded():
     """O h beside W h + U x: [h, x] is no host to h, but to a part of it."""
     h, x = cells(10, 11, 12), [address(FIRST_INPUT, 0), address(FIRST_INPUT, 1)]
     zero = address(FREE, 0)
-    for guest, buckets in ((h, 2), (h[:2], 1)):
+    for guest, buckets in ((h, 2), (h[:2], 1), (x, 2), (x[:1], 1)):
         left = [np.array([cells(*range(30, 30 + len(guest)))]), np.array([cells(*range(20, 25))])]
         right = [np.array([guest]), np.array([[*h, *x]])]
         assert len(host(left, right, zero, spaces)) == buckets
@@ -490,6 +491,76 @@ def test_sums_of_what_lies_apart_are_several_products():
         slice(3, 5),
         slice(5, 6),
     ]
+
+
+def test_pieces_begin_where_the_way_from_cell_to_cell_changes():
+    near, far = cells(1, 2, 3, 10, 12, 14), cells(1, 2, 3, 4, 5, 6)
+    assert of_terms(np.array([near]), np.array([far])) == [slice(0, 3), slice(3, 6)]
+    assert of_terms(np.array([near, near + 20]), np.array([far])) == [slice(0, 3), slice(3, 6)]
+    apart = np.array([near, [*near[:2], *(near[2:] + 5)]])  # rows go on at different places
+    assert of_terms(apart, np.array([far])) == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    assert of_terms(np.array([far]), np.array([far])) == []  # whole
+    two = np.array([[*cells(1), address(FIRST_INPUT, 1)]])  # of two spaces
+    assert of_terms(two, np.array([cells(1, 2)])) == [slice(0, 1), slice(1, 2)]
+    squares = np.array([cells(*(k * k for k in range(9)))])
+    assert of_terms(squares, squares) == []  # too many
+    assert one_by_one(two) == [slice(0, 1), slice(1, 2)]
+
+
+def test_pieces_of_rows_are_what_stands_one_upon_the_other():
+    W, G = np.arange(6).reshape(3, 2), 20 + np.arange(8).reshape(4, 2)
+    assert of_rows(np.concatenate([W, G])) == [slice(0, 3), slice(3, 7)]
+    assert of_rows(W) == [] and of_rows(W[:1]) == []
+
+
+def test_weights_that_lie_apart_are_two_products_even_where_nothing_varies_by_row():
+    W, U, v = matrix(4, 3, random.Random(0)), matrix(4, 2, random.Random(1)), leaves(5)
+    h = list(map(sin, v))
+    y = [tanh(dot([*w, *u], h)) for w, u in zip(W, U, strict=True)]
+    _, layout = laid_out(y, [], [*flat(W), *flat(U), *v])
+    assert [(step.row.name, step.part) for step in layout.steps] == [
+        *[("sin", False), ("dot", True), ("dot", False), ("tanh", False)]
+    ]
+    assert all(operand.is_view for step in layout.steps for operand in step.operands)
+
+
+def test_sums_that_start_with_something_by_row_have_no_pieces_without_rows():
+    rng = random.Random(0)
+    W, U, x, biases = matrix(4, 3, rng), matrix(4, 2, rng), leaves(2), leaves(4)
+    known = list(map(exp, leaves(3)))
+    terms = [([*w, *u], [*known, *x], b) for w, u, b in zip(W, U, biases, strict=True)]
+    parameters = [*flat(W), *flat(U), *(k.parents[0] for k in known)]
+    _, layout = laid_out([tanh(dot(*t)) for t in terms], [*x, *biases], parameters)
+    assert not any(step.part for step in layout.steps)
+
+
+def gates(times):
+    """Two gates over the same state, again and again, whose weights do not lie together."""
+    rng = random.Random(0)
+    W, between, G, x = matrix(4, 4, rng), leaves(1), matrix(4, 4, rng), leaves(4)
+    h = x
+    for _ in range(times):
+        a, g = ([dot(row, h) for row in weights] for weights in (W, G))
+        h = [tanh(p) * sigmoid(q) for p, q in zip(a, g, strict=True)]
+    h = [h[0] * between[0], *h[1:]]
+    return laid_out(total(h), x, [*flat(W), *between, *flat(G)])[1]
+
+
+def test_what_several_steps_would_gather_is_gathered_once():
+    names = [step.row.name for step in gates(5).steps]
+    assert names.count("gather") == 1 and names.index("gather") < names.index("dot")
+    read = [o for step in gates(5).steps if step.row.name == "dot" for o in step.operands]
+    assert all(operand.is_view for operand in read)
+    assert "gather" not in [step.row.name for step in gates(2).steps]
+
+
+def test_what_pads_weights_does_not_make_them_differ_by_row():
+    w, v, x = leaves(5), leaves(3), leaves(5)
+    h = list(map(sin, x))
+    long, short = dot(w, h), dot(v, h[:3])
+    _, layout = laid_out(exp(long) + exp(short), x, [*w, *v])
+    left = next(step.operands[0] for step in layout.steps if step.row.name == "dot")
+    assert layout.padded and left.shape == (2, 5) and ROWS not in left.spaces
 
 
 def test_what_is_gathered_with_little_work_stays_one_product():
