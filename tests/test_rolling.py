@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micrograd_scratch.compiler.rolling import SAVED, TURNS, Line, Rolling
+from micrograd_scratch.compiler.source import _rolled
 
 
 def rolled(*texts, **options):
@@ -136,6 +137,16 @@ def test_it_needs_to_save_something():
     lines = [f"a_{n} = b" for n in range(SAVED)]
     assert rolled(lines) == lines
     assert len(rolled(lines, least=TURNS)) == 2
+
+
+def test_names_that_two_functions_make_are_no_family():
+    """Each of the two would have a list of its own."""
+    texts = {"forward": [f"f(a_{n})" for n in range(1, 20)]}
+    for at, loops in ((1, False), (20, True)):
+        makers = {f"a_{n}": "parameters" if n == at else "buffers" for n in range(1, 21)}
+        _, written = _rolled(Rolling(), texts, makers)
+        assert (written["forward"][0] == "for t in range(1, 20):") == loops
+        assert loops or written == texts
 
 
 def test_texts_are_left_alone():

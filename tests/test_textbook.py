@@ -88,6 +88,29 @@ def test_a_chain_of_thousands_is_a_short_text():
     assert (mean, gradient[0]) == pytest.approx((expected, slope[0]), rel=1e-12)
 
 
+def test_what_several_steps_gather_is_read_by_row():
+    x = [Value(0.1 * i) for i in range(5)]
+    w = [[Value(0.3 - 0.1 * i * j) for j in range(4)] for i in range(9)]
+    h = [exp(a) for a in x]
+    mixed, y = [h[3], h[0], h[4], h[1]], 0.5
+    for rows in (w[:3], w[3:6], w[6:]):
+        y = total([tanh(mg.dot([k * y for k in row], mixed)) for row in rows])
+    program = mg.compile(y, inputs=[x], parameters=[k for row in w for k in row])
+    assert "gather" in [step.row.name for step in program._layout.steps]
+    X = np.random.default_rng(0).normal(size=(6, 5))
+    theta = [p.data for p in program.parameters]
+    mean, gradient = program.textbook(theta, X)
+    expected, slopes = program.value_and_grad(X)
+    assert_agree(mean, expected, what="mean")
+    assert_agree(gradient, slopes, what="gradient")
+
+
+def test_a_bias_by_row_on_numbers_alone():
+    x, w = [Value(1.0), Value(2.0)], Value(3.0)
+    program = mg.compile(mg.dot([2.0, 2.0], [0.5, 0.5], x[0]) * w, inputs=[x], parameters=[w])
+    assert program.textbook([3.0], [[1.0, 2.0]]) == (9.0, [3.0])
+
+
 @pytest.mark.parametrize("name", ["range", "sum", "len", "t", "tanh", "lambda"])
 def test_an_operation_of_ones_own_may_be_called_anything(name):
     double = operation(name, lambda x: 2 * x, lambda y, x: (2.0,))

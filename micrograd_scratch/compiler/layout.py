@@ -512,7 +512,9 @@ class _Layouter:
         a, b = whole.left, whole.right
         mixed = not b.is_view and _varies([b]) and len(b.spaces) > 1
         pieces: list[slice] = []
-        if form == "inner" and left.shape[-1] <= FEW:
+        if np.array_equal(left, right):  # x . x is quicker whole
+            pass
+        elif form == "inner" and left.shape[-1] <= FEW:
             pieces = one_by_one(left)
         elif max(left.size, right.size) > left.shape[-1]:  # more than a single dot
             if mixed or not a.is_view or form == "inner" and not b.is_view:

@@ -122,12 +122,10 @@ class Rolling:
 
     derivatives  whether dh_3 is the derivative of h_3, and has its index
     place        name -> the name of its family, and its index there
-    holder       the other way round
     """
 
     def __init__(self, derivatives: bool = False) -> None:
         self.derivatives = derivatives
-        self.holder: dict[tuple[str, int], str] = {}
         self.place: dict[str, tuple[str, int]] = {}
         self.families: dict[str, Family] = {}
 
@@ -210,15 +208,11 @@ class Rolling:
                 place = family.name, index
                 if placed.setdefault(name, place) != place or index < 0 or hasattr(np, name):
                     return None
-        holder = {place: name for name, place in placed.items()}
-        if len(holder) < len(placed):  # two names in one place
+        if len(set(placed.values())) < len(placed):  # two names in one place
             return None
         if any(self.place.get(name, place) != place for name, place in placed.items()):
             return None
-        if any(self.holder.get(place, name) != name for place, name in holder.items()):
-            return None
         self.place |= placed
-        self.holder |= holder
         self.families |= {family.name: family for family in families}
         return Loop(first, period, turns, at, way, body)
 

@@ -210,7 +210,7 @@ class Textbook(Reader):
             text = f"{terms} * ({text})"
         if len(readings) == 2:
             return text
-        if by_row and not rows:
+        if by_row and not rows and out:
             text = f"({text})[..., None]"
         return f"{text} + {self.placed(step, readings[2], by_row)}"
 
