@@ -33,12 +33,13 @@ from micrograd_scratch.compiler.factor import (
     host,
 )
 from micrograd_scratch.compiler.fuse import fuse
-from micrograd_scratch.compiler.layout import RESERVED, Layout, grid_steps, lay_out
+from micrograd_scratch.compiler.layout import lay_out
 from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
 from micrograd_scratch.compiler.schedule import schedule
+from micrograd_scratch.compiler.steps import RESERVED, Layout, grid_steps
 from micrograd_scratch.compiler.views import view_text
 from micrograd_scratch.compiler.writer import Array, Instruction, Writer
 

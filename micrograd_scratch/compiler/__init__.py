@@ -11,7 +11,8 @@ order, each file knowing only those before it:
     factor        dots become matrix products, when layout asks
     pieces        or products of pieces
     schedule      which nodes are computed together: groups
-    layout        groups become steps; operands are views of numbered cells
+    steps         what programs consist of: steps, whose operands are views of cells
+    layout        groups become steps, and nodes cells
     dependence    for lines of Python, row by row: what backward visits,
     loops         and what repeats
     line_text     numbers as text,

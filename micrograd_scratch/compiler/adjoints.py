@@ -19,9 +19,9 @@ from .arrivals import Arrivals, in_slabs
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, ranked, unique
-from .layout import RESERVED, Layout, Operand, Step, grid_steps
 from .loans import Loans
 from .memory import may_overwrite
+from .steps import RESERVED, Layout, Operand, Step, grid_steps
 from .writer import Array, Writer
 
 

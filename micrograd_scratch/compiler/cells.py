@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
-from .layout import Operand
+from .steps import Operand
 
 
 def by_row(space: int) -> bool:

@@ -17,9 +17,9 @@ from .adjoints import Adjoints
 from .cells import by_row, places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
 from .forms import Fold, Map, Take
-from .layout import Layout, Operand
 from .products import Inner, Product
 from .reach import Reach
+from .steps import Layout, Operand
 from .writer import Array, Instruction, Writer
 
 _FORMS = {"map": Map, "fold": Fold, "take": Take, "product": Product, "inner": Inner}

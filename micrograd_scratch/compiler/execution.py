@@ -23,10 +23,10 @@ from .emit import emit
 from .emit_scalars import scalar_source
 from .emit_vectors import vector_source
 from .factor import FREE, ROWS, SHIFT, THETA
-from .layout import RESERVED
 from .names import names_of
 from .record import Graph
 from .source import source_of
+from .steps import RESERVED
 
 if TYPE_CHECKING:
     from .program import Program

@@ -27,8 +27,8 @@ from . import runtime
 from .adjoints import Adjoints
 from .cells import buffer_of, by_row, places, shows_once
 from .factor import FIRST_INPUT, FREE, LITERAL, SHIFT, THETA
-from .layout import Operand, Step
 from .reach import Reach, is_finite_number
+from .steps import Operand, Step
 from .writer import Array, Instruction, Writer
 
 _FOLD = {largest_of: "maximum", smallest_of: "minimum"}

@@ -1,10 +1,9 @@
 """Lay out: every group becomes array steps, and every operand a view of numbered cells.
 
-A cell is one number (one per row, for what depends on inputs) in one of five spaces. Where the
-operands of a group lie at regular distances, they are a view: an offset and one stride per axis,
-which covers slices, broadcasts, transposes and convolution windows. Cells are numbered in the order
-of the operands that they are computed from, so that most operands turn out regular; what does not
-is gathered. A group of dots is split into matrix products (factor.py).
+A cell is one number (one per row, for what depends on inputs) in one of five spaces. Cells are
+numbered in the order of the operands that they are computed from, so that most operands turn out
+regular; what does not is gathered. A group of dots is split into matrix products (factor.py), and
+these into pieces where what they read lies apart (pieces.py).
 
 A step may compute more cells than the graph has nodes: a grid at least half full is filled up
 ("dead" cells), and tuples of unequal length are padded with a cell that holds 0. `Layout.padded`
@@ -16,8 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import compress
 from typing import NamedTuple
 
@@ -28,7 +25,6 @@ from ..operations import (
     dot_of,
     largest_of,
     multiply,
-    operation,
     smallest_of,
     take_of,
     total_of,
@@ -48,70 +44,23 @@ from .factor import (
 )
 from .pieces import of_terms, one_by_one
 from .record import CONSTANT, INPUT, PARAMETER, Graph
+from .steps import (
+    COPY,
+    GATHER,
+    HIGHEST,
+    LOWEST,
+    MULTIPLY_ADD,
+    ZERO,
+    Layout,
+    Operand,
+    Step,
+    grid_steps,
+    regular_form,
+)
 
-# Cells that every buffer starts with: what pads tuples of unequal length.
-ZERO, LOWEST, HIGHEST = range(3)
-RESERVED = (0.0, -np.inf, np.inf)
 OFTEN = 3  # steps that read the same irregular operand: it is gathered once
 FEW = 3  # terms that are added up elementwise, rather than along an axis
 _PADDING = {total_of: ZERO, largest_of: LOWEST, smallest_of: HIGHEST}
-# a dot of one term and a bias, and of a bias alone, elementwise
-MULTIPLY_ADD = operation(
-    "dot",
-    lambda a, b, c: a * b + c,
-    lambda y, a, b, c: (b, a, 1.0),
-    array=lambda a, b, c: a * b + c,
-)
-COPY = operation("dot", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
-# of what several steps would gather
-GATHER = operation("gather", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
-
-
-@dataclass(eq=False)
-class Operand:
-    """Where a step finds one operand.
-
-    shape    of the step's grid (for dots: the matrix), with 1 where the operand is broadcast
-    cells    the addresses, in that shape; None if all are constants
-    literal  the numbers where they are constants
-    regular  (space, offset, strides) if the cells are a view
-    dead     where no live member reads, if the cells are gathered
-    """
-
-    shape: tuple[int, ...]
-    cells: np.ndarray | None = None
-    literal: np.ndarray | None = None
-    regular: tuple[int, int, tuple[int, ...]] | None = None
-    dead: np.ndarray | None = None
-
-    @property
-    def addresses(self) -> np.ndarray:
-        """The cells of an operand that is not all constants."""
-        assert self.cells is not None
-        return self.cells
-
-    @property
-    def view(self) -> tuple[int, int, tuple[int, ...]]:
-        """The regular form of an operand that has one."""
-        assert self.regular is not None
-        return self.regular
-
-    @property
-    def is_view(self) -> bool:
-        """Whether it is read where it is: a view, or one constant for all."""
-        return self.cells is None or self.regular is not None
-
-    @cached_property
-    def spaces(self) -> list[int]:
-        """The spaces that its cells are in, ascending."""
-        if self.regular is not None:
-            return [self.regular[0]]
-        return [] if self.cells is None else unique(self.cells >> SHIFT).tolist()
-
-    @cached_property
-    def once(self) -> bool:
-        """Whether every cell occurs once."""
-        return len(unique(self.addresses)) == self.addresses.size
 
 
 class Factors(NamedTuple):
@@ -120,52 +69,6 @@ class Factors(NamedTuple):
     form: str
     left: Operand
     right: Operand
-
-
-@dataclass(eq=False)
-class Step:
-    """One group, or a part of it: `row` applied to `operands` gives the block of cells `out`.
-
-    form     "map" (elementwise), "product" (matrices; operands left, right and perhaps a bias),
-             "inner" (dots that share nothing, over the last axis of left and right),
-             "fold" (total, max, min over the last axis of its one operand), "take"
-    nodes    node numbers, in the shape of the block; -1 for dead cells
-    part     whether these are only the first terms of sums that the next step goes on with
-    """
-
-    form: str
-    row: Operation
-    operands: list[Operand]
-    out: Operand
-    nodes: np.ndarray
-    part: bool = False
-
-    @property
-    def stands_for(self) -> str:
-        """How many scalar nodes it stands for, in words."""
-        if self.row is GATHER:
-            return "for several steps"
-        live = int((self.nodes >= 0).sum())
-        return f"{'part of ' * self.part}{live:,} scalar node{'s' * (live > 1)}"
-
-
-@dataclass
-class Layout:
-    """All steps in order, the sizes of the spaces, and where the results lie."""
-
-    steps: list[Step] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=lambda: [0, len(RESERVED), len(RESERVED), 0])
-    outputs: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int))
-    padded: bool = False
-
-    def boxes(self) -> list[tuple[Step, slice]]:
-        """Every step that completes its nodes, and that with the steps before that begin to."""
-        found, first = [], 0
-        for i, step in enumerate(self.steps):
-            if not step.part:
-                found.append((step, slice(first, i + 1)))
-                first = i + 1
-        return found
 
 
 def lay_out(
@@ -593,59 +496,3 @@ def _each_by_row(cells: np.ndarray) -> np.ndarray:
     """Whether any in the last axis holds a number for every row."""
     spaces = cells >> SHIFT
     return ((spaces == ROWS) | (spaces >= FIRST_INPUT)).any(-1)
-
-
-def grid_steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-    """sum_j strides[j] * index_j over a grid."""
-    steps = np.zeros(shape, dtype=int)
-    for axis, stride in enumerate(strides):
-        steps += (np.arange(shape[axis]) * stride).reshape([-1] + [1] * (len(shape) - axis - 1))
-    return steps
-
-
-def regular_form(
-    cells: np.ndarray, sizes: Sequence[int]
-) -> tuple[int, int, tuple[int, ...]] | None:
-    """(space, offset, strides) if the addresses are regular wherever they are not holes."""
-    flat, shape = cells.reshape(-1), cells.shape
-    live, first, strides = None, 0, []
-    if flat.min() == HOLE:
-        live = cells != HOLE
-        first = int(live.argmax())
-    for axis, extent in enumerate(shape):
-        if extent == 1:
-            stride: int | None = 0
-        elif live is None:
-            stride = int(flat[math.prod(shape[axis + 1 :])] - flat[0])
-        else:
-            stride = _stride(cells, live, axis)
-        if stride is None:
-            return None
-        strides.append(stride)
-    address = int(flat[first])
-    offset = address - sum(
-        int(i) * stride for i, stride in zip(np.unravel_index(first, shape), strides, strict=True)
-    )
-    ways = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
-    if live is None and offset + sum(ways) != flat[-1]:  # most of what is irregular ends elsewhere
-        return None
-    same = offset + grid_steps(shape, tuple(strides)) == cells
-    if not (same if live is None else same | ~live).all():
-        return None
-    space = address >> SHIFT
-    offset -= space << SHIFT
-    if offset + sum(w for w in ways if w < 0) < 0:
-        return None
-    if offset + sum(w for w in ways if w > 0) >= sizes[space]:
-        return None
-    return space, offset, tuple(strides)
-
-
-def _stride(cells: np.ndarray, live: np.ndarray, axis: int) -> int | None:
-    """From a cell to the next along an axis, as the first two that are no holes have it."""
-    low, high = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
-    both = live[low] & live[high]
-    if not both.any():
-        return None
-    at = np.unravel_index(both.argmax(), both.shape)
-    return int(cells[high][at] - cells[low][at])

@@ -11,7 +11,7 @@ import numpy as np
 
 from .cells import Marks, shows_once
 from .factor import FREE, ROWS, SHIFT, unique
-from .layout import Layout, Operand, regular_form
+from .steps import Layout, Operand, regular_form
 
 
 class Loans:

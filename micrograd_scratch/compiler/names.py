@@ -17,7 +17,7 @@ import numpy as np
 from ..engine import Value
 from . import runtime
 from .factor import FIRST_INPUT, SHIFT, THETA
-from .layout import Step
+from .steps import Step
 
 # what the source calls its own variables, or a gradient of one
 _RESERVED = re.compile(

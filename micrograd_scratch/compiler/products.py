@@ -16,7 +16,7 @@ from ..operations import multiply
 from .cells import by_row
 from .factor import FIRST_INPUT, FREE, ROWS, THETA
 from .forms import Form
-from .layout import Operand
+from .steps import Operand
 from .writer import Array
 
 

@@ -30,13 +30,14 @@ from .execution import (
     write_row,
 )
 from .fuse import fuse
-from .layout import Layout, lay_out
+from .layout import lay_out
 from .line_places import far_operands
 from .names import names_of, safe_name
 from .record import INPUT, PARAMETER, Graph
 from .rolling import Line, Rolling
 from .schedule import longest_path, schedule
 from .stages import Stages, show, stages
+from .steps import Layout
 from .tangent import tangent_graph
 from .textbook import Textbook
 

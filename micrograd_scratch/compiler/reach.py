@@ -24,7 +24,7 @@ from ..operations import Conditional, Symbol, total_of
 from .adjoints import Adjoints, broadcast_axes
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .factor import FREE, LITERAL, ROWS, SHIFT, ranked
-from .layout import Layout, Operand, Step
+from .steps import Layout, Operand, Step
 from .views import view_text
 from .writer import Array, Instruction, Writer
 

@@ -21,9 +21,9 @@ import numpy as np
 from .cells import by_row as has_rows
 from .cells import places
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, unique
-from .layout import RESERVED, Layout, Operand, regular_form
 from .pieces import of_rows
 from .rolling import Line
+from .steps import RESERVED, Layout, Operand, regular_form
 from .views import view_text
 
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from .emit import Code
 from .factor import FIRST_INPUT
-from .layout import Step
 from .memory import place_temporaries
 from .rolling import Line, Rolling, repeats
+from .steps import Step
 from .writer import Instruction
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .factor import unique
-from .layout import Layout
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
+from .steps import Layout
 
 _LEAVES = {CONSTANT: "constants", PARAMETER: "parameters", INPUT: "inputs"}
 

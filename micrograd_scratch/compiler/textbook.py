@@ -38,10 +38,10 @@ from ..operations import (
 from . import runtime
 from .adjoints import depends_on
 from .factor import LITERAL, ROWS, SHIFT, unique
-from .layout import COPY, GATHER, MULTIPLY_ADD, Layout, Operand, Step
 from .names import name_of_step
 from .reading import Reader, Reading, Variable, places_in, plain, tuple_of
 from .rolling import Line, Rolled, Rolling
+from .steps import COPY, GATHER, MULTIPLY_ADD, Layout, Operand, Step
 
 # The axes of left, right and answer of a product, by its form and number of axes
 _LETTERS = {

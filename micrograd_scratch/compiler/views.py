@@ -1,6 +1,6 @@
 """Views: regular cells as an expression that a person would write, of slices and reshapes.
 
-Which cells are regular is found in layout.py; the functions that bind views are in source.py.
+Which cells are regular is found in steps.py; the functions that bind views are in source.py.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ from ..operations import (
 )
 from .cells import buffer_of, by_row
 from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
-from .layout import Layout, Operand, Step, grid_steps
 from .line_text import COMPARISONS, identifier
 from .names import name_of_step
+from .steps import Layout, Operand, Step, grid_steps
 from .views import view_text
 
 _OF_TRUTHS = {*COMPARISONS, multiply, divide}  # that need not be made numbers
