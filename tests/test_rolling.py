@@ -133,6 +133,15 @@ def test_loops_that_would_index_a_name_in_two_ways_are_not_made():
     assert found[3:] == [f"u_{n} = h_2[{2 * n - 1}]" for n in range(1, 10)]
 
 
+def test_a_loop_over_names_of_two_families_is_not_made():
+    low, high = ([f"a_{n} = {what}" for n in range(k, k + 9)] for k, what in ((1, "x"), (20, "y")))
+    both = [f"u_{n} = a_{n}" for n in range(5, 25)]
+    found = rolled(low, high, both)
+    assert found[0][1] == "    a_1[t] = x" and found[1][1] == "    a_20[t] = y"
+    # up to a_19 nothing but the first family is read; a_20 is in another
+    assert found[2][-1] == "u_24 = a_20[5]" and found[2][0] == "u_5 = a_1[5]"
+
+
 def test_it_needs_to_save_something():
     lines = [f"a_{n} = b" for n in range(SAVED)]
     assert rolled(lines) == lines
