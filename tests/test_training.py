@@ -351,7 +351,15 @@ def test_a_callback_that_raises_leaves_the_epochs_weights():
     assert numbers(model) == numbers(reference)
 
 
-def test_ctrl_c_returns_the_history_and_keeps_the_last_complete_step():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_returns_the_history_and_keeps_the_last_complete_step(interruptible):
     X, Y = moons(64)
 
     class Interrupted(optim.SGD):
@@ -377,7 +385,7 @@ def test_ctrl_c_returns_the_history_and_keeps_the_last_complete_step():
     assert numbers(model) == weights[6]  # what the seventh step began with
 
 
-def test_a_real_interrupt_at_any_moment_leaves_weights_of_some_step():
+def test_a_real_interrupt_at_any_moment_leaves_weights_of_some_step(interruptible):
     """Signals from another thread, at random moments: never a mixture of two steps."""
     X, Y = moons(64)
     every: set[tuple[float, ...]] = set()
