@@ -141,8 +141,10 @@ def _seed(text: str) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     if options.plot is not None:  # before the measuring, not after
+        from .plots import ADVICE
+
         if util.find_spec("matplotlib") is None:
-            raise UsageError("pictures need matplotlib, the extra [plot]: pip install matplotlib")
+            raise UsageError(ADVICE)
         try:
             options.plot.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -17,6 +17,7 @@ from .collapsing import find_parts
 from .comparison import Comparison, Gradients, Growth, Shares, StepSizes, Training
 from .engine import as_value, no_grad
 
+ADVICE = "pictures need matplotlib, the extra [plot]: pip install matplotlib"
 # A method keeps its color in all pictures, an executor its line and marker. Okabe and Ito's
 # palette (2008), whose colors also differ for the color-blind.
 COLORS = {
@@ -194,8 +195,7 @@ def _axes(ax: Any) -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        advice = "pictures need matplotlib, the extra [plot]: pip install matplotlib"
-        raise ImportError(advice) from error
+        raise ImportError(ADVICE) from error
     return plt.subplots(figsize=(7.2, 4.8), layout="constrained")[1]
 
 

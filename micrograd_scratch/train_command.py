@@ -101,11 +101,14 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"{path}: give a file that ends with {', '.join(suffixes)}")
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"{path}: there is no folder {path.parent}, create it first")
-    needed = ["matplotlib"] * (options.plot is not None)
-    needed += ["safetensors"] * (options.save is not None and options.save.suffix == ".safetensors")
-    for library in needed:
-        if find_spec(library) is None:
-            raise ImportError(f"that needs {library}: pip install {library}")
+    if options.plot is not None and find_spec("matplotlib") is None:
+        from .plots import ADVICE
+
+        raise ImportError(ADVICE)
+    if options.save is not None and options.save.suffix == ".safetensors":
+        from .weights import _safetensors
+
+        _safetensors()
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -153,7 +153,7 @@ def test_names_that_two_functions_make_are_no_family():
     texts = {"forward": [f"f(a_{n})" for n in range(1, 20)]}
     for at, loops in ((1, False), (20, True)):
         makers = {f"a_{n}": "parameters" if n == at else "buffers" for n in range(1, 21)}
-        _, written = _rolled(Rolling(), texts, makers)
+        _, written = _rolled(texts, makers)
         assert (written["forward"][0] == "for t in range(1, 20):") == loops
         assert loops or written == texts
 

@@ -46,7 +46,7 @@ def source_of(code: Code) -> tuple[str, dict[str, Any]]:
     rolling = Rolling()
     if repeats(comments):
         makers = dict.fromkeys(code.globals, "") | {name: f for f in made for name in made[f]}
-        rolling, texts = _rolled(rolling, texts, makers)
+        rolling, texts = _rolled(texts, makers)
 
     used = {word for line in forward + backward for word in _called(line.template)}
     chosen = [line for name, line in _CHOSEN.items() if name in used]
@@ -81,12 +81,13 @@ def source_of(code: Code) -> tuple[str, dict[str, Any]]:
 
 
 def _rolled(
-    rolling: Rolling, texts: dict[str, list[str]], makers: dict[str, str]
+    texts: dict[str, list[str]], makers: dict[str, str]
 ) -> tuple[Rolling, dict[str, list[str]]]:
     """All texts in loops; as they are if names of one family are made in two functions.
 
     makers  name -> the function that makes it
     """
+    rolling = Rolling()
     rolled = {
         f: rolling.find([Line(code) for code in text], at_end=f == "forward")
         for f, text in texts.items()
