@@ -12,14 +12,15 @@ order, each file knowing only those before it:
     pieces        or products of pieces
     schedule      which nodes are computed together: groups
     steps         what programs consist of: steps, whose operands are views of cells
+    cells         truths about cells
+    gathers       what is no view is read from where that is cheap
     layout        groups become steps, and nodes cells
     dependence    for lines of Python, row by row: what backward visits,
     loops         and what repeats
     line_text     numbers as text,
     line_places   where they stand,
     emit_scalars  and those lines
-    cells         for arrays: truths about cells,
-    views         the text of a view,
+    views         for arrays: the text of a view,
     runtime       and what the source calls besides NumPy
     emit_vectors  the lines of Python on arrays of rows
     names         what parameters and inputs are called

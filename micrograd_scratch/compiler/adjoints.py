@@ -328,11 +328,10 @@ def broadcast_axes(operand: Operand, term: Array, with_rows: bool) -> list[int]:
 
 def _starts(layout: Layout) -> dict[int, np.ndarray]:
     """For every space, where its blocks start; what no step computes is one block."""
-    starts: dict[int, list[int]] = {space: [0] for space in range(len(layout.sizes))}
-    for step in layout.steps:
-        space, offset, _ = step.out.view
-        starts[space].append(offset)
-    return {space: np.array(found) for space, found in starts.items()}
+    return {
+        space: np.array([0, *(block.view[1] for block in layout.blocks(space))])
+        for space in range(len(layout.sizes))
+    }
 
 
 def _scattered(operand: Operand) -> bool:

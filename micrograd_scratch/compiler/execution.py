@@ -23,6 +23,7 @@ from .emit import emit
 from .emit_scalars import scalar_source
 from .emit_vectors import vector_source
 from .factor import FREE, ROWS, SHIFT, THETA
+from .gathers import in_one_space
 from .names import names_of
 from .record import Graph
 from .source import source_of
@@ -81,7 +82,7 @@ class Arrays(Execution):
     raises = (ArithmeticError,)  # a ValueError would be about shapes
 
     def __init__(self, program: Program, wrt_inputs: bool) -> None:
-        self.layout = program._layout
+        self.layout = in_one_space(program._layout)
         names = names_of(program.parameters, [name for name, _ in program.inputs])
         self.code = emit(self.layout, names, wrt_inputs, backward=program.single)
         self.source, constants = source_of(self.code)

@@ -26,7 +26,7 @@ from ..operations import (
 from . import runtime
 from .adjoints import Adjoints
 from .cells import buffer_of, by_row, places, shows_once
-from .factor import FIRST_INPUT, FREE, LITERAL, SHIFT, THETA
+from .factor import FIRST_INPUT, FREE, SHIFT, THETA
 from .reach import Reach, is_finite_number
 from .steps import Operand, Step
 from .writer import Array, Instruction, Writer
@@ -120,35 +120,12 @@ class Form:
         return self.gather(operand, expand)
 
     def gather(self, operand: Operand, expand: bool) -> Array:
-        """A temporary with the cells of an irregular operand."""
-        writer, flat = self.writer, operand.addresses.reshape(-1)
-        with_rows = any(by_row(space) for space in operand.spaces)
-        out = writer.temporary(operand.shape, with_rows)
-        # first all cells, as if they were in the space that most are in; then the exceptions
-        inside = {space: np.flatnonzero(flat >> SHIFT == space) for space in operand.spaces}
-        alike = [s for s in inside if s != LITERAL and (s in (THETA, FREE)) != with_rows]
-        main = max(alike, key=lambda space: len(inside[space]))
-        index = np.zeros(flat.size, dtype=int)
-        index[inside[main]] = places(flat[inside[main]])
-        index = index.reshape(operand.shape)
-        text = f'{{0}}.take({writer.constant(index, "index")}, 0, {{out}}, "clip")'
-        writer.emit(text, [writer.whole(main)], out)
-        for space, here in inside.items():
-            if space == main:
-                continue
-            if space == LITERAL:
-                assert operand.literal is not None
-                numbers = operand.literal.reshape(-1)[here]
-                source = Array(writer, numbers.shape, False, name=writer.constant(numbers))
-                chosen = "{0}"
-            else:
-                source = writer.whole(space)
-                chosen = f"{{0}}[{writer.constant(places(flat[here]), 'index')}]"
-            tail = "[:, None]" if with_rows and not source.by_row else ""
-            line = "{out}.reshape(" + (f"{flat.size}, -1" if with_rows else "-1") + ")"
-            line += f"[{writer.constant(here, 'index')}] = {chosen}{tail}"
-            writer.emit(line, [source], out)
-        if expand and not with_rows:
+        """A temporary with the cells of an irregular operand, which lie in one space."""
+        writer, (space,) = self.writer, operand.spaces
+        out = writer.temporary(operand.shape, by_row(space))
+        index = writer.constant(places(operand.addresses), "index")
+        writer.emit(f'{{0}}.take({index}, 0, {{out}}, "clip")', [writer.whole(space)], out)
+        if expand and not out.by_row:
             expanded = Array(writer, operand.shape, False, expanded=True)
             return writer.emit("{out} = {0}[..., None]", [out], expanded)
         return out
@@ -291,7 +268,9 @@ class Take(Form):
     def index_name(self) -> str:
         """What messages call the indices, as source: their input, or an array of one for each."""
         cells, names = self.step.operands[0].cells, self.writer.names
-        spaces = [] if cells is None else (cells >> SHIFT).reshape(-1).tolist()
+        copied = self.writer.layout.copied
+        flat = [] if cells is None else cells.reshape(-1).tolist()
+        spaces = [copied.get(cell, cell) >> SHIFT for cell in flat]
         inputs = [names.get(s << SHIFT, "") * (s >= FIRST_INPUT) or "index" for s in spaces]
         if len(set(inputs)) > 1:
             return self.writer.constant(np.array(inputs), "index")

@@ -12,9 +12,7 @@ says so where it matters, because 0 * inf is then a number that the scalar graph
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -42,11 +40,11 @@ from .factor import (
     ranked,
     unique,
 )
+from .gathers import gather_once
 from .pieces import of_terms, one_by_one
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .steps import (
     COPY,
-    GATHER,
     HIGHEST,
     LOWEST,
     MULTIPLY_ADD,
@@ -58,7 +56,6 @@ from .steps import (
     regular_form,
 )
 
-OFTEN = 3  # steps that read the same irregular operand: it is gathered once
 FEW = 3  # terms that are added up elementwise, rather than along an axis
 _PADDING = {total_of: ZERO, largest_of: LOWEST, smallest_of: HIGHEST}
 
@@ -75,30 +72,14 @@ def lay_out(
     graph: Graph, groups: Sequence[np.ndarray], parameters: int, inputs: Sequence[int]
 ) -> Layout:
     """The steps that compute `groups`, given how many parameters and cells of every input."""
-    first = _Layouter(graph, parameters, inputs)
-    layout = first.run(groups)
-    often = {key for key, times in first.read.items() if times >= OFTEN}
-    return _Layouter(graph, parameters, inputs, often).run(groups) if often else layout
+    return gather_once(_Layouter(graph, parameters, inputs).run(groups))
 
 
 class _Layouter:
-    """Lays out once.
+    """Lays out, group by group."""
 
-    often   what irregular operands of several steps are known by, from a layout before
-    read    how many steps read each irregular operand
-    copies  those of `often` that have been copied: their cells, and the block of the copy
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        parameters: int,
-        inputs: Sequence[int],
-        often: Collection[int] = (),
-    ) -> None:
-        self.graph, self.often = graph, often
-        self.read: Counter[int] = Counter()
-        self.copies: dict[int, tuple[np.ndarray, Operand]] = {}
+    def __init__(self, graph: Graph, parameters: int, inputs: Sequence[int]) -> None:
+        self.graph = graph
         self.layout = Layout()
         self.layout.sizes[THETA] = parameters
         self.layout.sizes += inputs
@@ -157,18 +138,11 @@ class _Layouter:
     def allocate(self, nodes: np.ndarray, once: bool) -> Operand:
         """A block of new cells in the shape of `nodes` (-1: dead), if `once` for all rows."""
         live = nodes >= 0
-        out = self.new_cells(nodes.shape, FREE if once else self.buffer(nodes[live]))
+        space = FREE if once else self.buffer(nodes[live])
+        out = self.layout.new_cells(nodes.shape, space)
+        self.blocks[space].append((out.view[1], nodes.shape))
         self.cell[nodes[live]] = out.addresses[live]
         return out
-
-    def new_cells(self, shape: tuple[int, ...], space: int) -> Operand:
-        """A block of new cells."""
-        offset, size = self.layout.sizes[space], math.prod(shape)
-        self.layout.sizes[space] += size
-        self.blocks[space].append((offset, shape))
-        cells = ((space << SHIFT) + offset + np.arange(size)).reshape(shape)
-        strides = (n > 1 and s // cells.itemsize for n, s in zip(shape, cells.strides, strict=True))
-        return Operand(shape, cells, regular=(space, offset, tuple(map(int, strides))))
 
     def operand(self, cells: np.ndarray) -> Operand:
         """The simplest form of an operand with these addresses; holes may be anything."""
@@ -205,23 +179,6 @@ class _Layouter:
             space, offset, strides = regular
             cells = (space << SHIFT) + offset + grid_steps(cells.shape, strides)
         return Operand(cells.shape, cells=cells, regular=regular, dead=dead)
-
-    def shared(self, operand: Operand) -> Operand:
-        """What is gathered: here, or once if several steps read it."""
-        if operand.is_view or operand.literal is not None or operand.dead is not None:
-            return operand
-        cells = operand.addresses
-        key = hash((cells.shape, cells.tobytes()))
-        self.read[key] += 1
-        if key not in self.often:
-            return operand
-        if key not in self.copies:
-            out = self.new_cells(cells.shape, ROWS if _by_row(cells) else FREE)
-            step = Step("map", GATHER, [operand], out, np.zeros(cells.shape, dtype=int), part=True)
-            self.layout.steps.append(step)
-            self.copies[key] = cells, out
-        gathered, copy = self.copies[key]
-        return copy if np.array_equal(gathered, cells) else operand
 
     # -- forms
     def map(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
@@ -469,8 +426,6 @@ class _Layouter:
     ) -> None:
         # dead cells of elementwise steps concern nobody: their adjoints are selected (forms.py)
         self.layout.padded |= form != "map" and bool((nodes < 0).any())
-        if form != "map":
-            operands = [self.shared(operand) for operand in operands]
         out = self.allocate(nodes, part and not _varies(operands))
         self.layout.steps.append(Step(form, row, operands, out, nodes, part))
 

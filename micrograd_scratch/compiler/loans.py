@@ -23,9 +23,7 @@ class Loans:
 
     def __init__(self, layout: Layout) -> None:
         self.sizes = layout.sizes
-        self.blocks: dict[int, list[Operand]] = {FREE: [], ROWS: []}  # in the order of their cells
-        for step in layout.steps:
-            self.blocks[step.out.view[0]].append(step.out)
+        self.blocks = {space: layout.blocks(space) for space in (FREE, ROWS)}
         self.starts = {
             space: np.array([block.view[1] for block in blocks], dtype=np.int64)
             for space, blocks in self.blocks.items()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import keyword
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -163,10 +163,14 @@ class Reader:
             return every
         # those of steps lie one behind the other
         low, high = (
-            bisect_right(every, cell, key=lambda variable: int(variable.cells.flat[0]))
+            bisect_right(every, cell, key=_first_cell)
             for cell in (int(cells.min()), int(cells.max()))
         )
         return every[max(low - 1, 0) : high]
+
+    def own(self, space: int, made: Variable) -> None:
+        """Note a variable that a step makes."""
+        insort(self.owners[space], made, key=_first_cell)
 
     def name_parameters(self, cells: np.ndarray) -> None:
         """A variable for the parameters that an operand reads, unless one has them."""
@@ -292,6 +296,10 @@ class Reader:
 
         wanted = any(v.wanted for v in sources)
         return Reading(name, axes, by_row, send if wanted else None)
+
+
+def _first_cell(variable: Variable) -> int:
+    return int(variable.cells.flat[0])
 
 
 def plain(code: str) -> str:

@@ -108,12 +108,30 @@ class Step:
 
 @dataclass
 class Layout:
-    """All steps in order, the sizes of the spaces, and where the results lie."""
+    """All steps in order, the sizes of the spaces, and where the results lie.
+
+    padded  whether dead cells, or what pads tuples, are numbers that the graph never met
+    copied  the address of a copied cell -> the address that it was copied from (gathers.py)
+    """
 
     steps: list[Step] = field(default_factory=list)
     sizes: list[int] = field(default_factory=lambda: [0, len(RESERVED), len(RESERVED), 0])
     outputs: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int))
     padded: bool = False
+    copied: dict[int, int] = field(default_factory=dict)
+
+    def new_cells(self, shape: tuple[int, ...], space: int) -> Operand:
+        """A block of new cells."""
+        offset, size = self.sizes[space], math.prod(shape)
+        self.sizes[space] += size
+        cells = ((space << SHIFT) + offset + np.arange(size)).reshape(shape)
+        strides = (n > 1 and s // cells.itemsize for n, s in zip(shape, cells.strides, strict=True))
+        return Operand(shape, cells, regular=(space, offset, tuple(map(int, strides))))
+
+    def blocks(self, space: int) -> list[Operand]:
+        """What steps compute in a space, in the order of its cells."""
+        found = [step.out for step in self.steps if step.out.view[0] == space]
+        return sorted(found, key=lambda block: block.view[1])
 
     def boxes(self) -> list[tuple[Step, slice]]:
         """Every step that completes its nodes, and that with the steps before that begin to."""

@@ -134,13 +134,13 @@ class Textbook(Reader):
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         if step.row is GATHER:  # it has its name
             made = Variable(readings[0].text, cells, readings[0].by_row, wanted)
-            self.owners[space].append(made)
+            self.own(space, made)
             return step, made, readings
         text = getattr(self, step.form)(step, readings, space == ROWS)
         result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
         name = self.unique("result" if result else name_of_step(step, readings[0].text))
         made = Variable(name, cells, space == ROWS, wanted)
-        self.owners[space].append(made)
+        self.own(space, made)
         shape = " x ".join([*map(str, cells.shape), *["rows"] * made.by_row]) or "1"
         self.line(name, text, comment=f"{step.row.name}: {step.stands_for}, {shape}")
         return step, made, readings

@@ -170,10 +170,12 @@ class Writer:
     def name_block(self, step: Step) -> None:
         """Note what the cells that a step computes are called."""
         first = step.operands[0]
+        name = name_of_step(step, "" if first.regular is None else self.name_of(first))
         space, offset, _ = step.out.view
         starts, names = self.blocks[space]
-        starts.append(offset)
-        names.append(name_of_step(step, "" if first.regular is None else self.name_of(first)))
+        place = bisect_right(starts, offset)
+        starts.insert(place, offset)
+        names.insert(place, name)
 
     def name_of(self, operand: Operand, gradient: bool = False) -> str:
         """What a view is called: after the parameters in it, or the block that it is part of."""
