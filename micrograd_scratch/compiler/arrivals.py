@@ -21,27 +21,31 @@ class Arrivals:
 
     def __init__(self, starts: dict[int, np.ndarray]) -> None:
         self.starts = starts
-        self.waiting: dict[tuple[int, int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+        self.waiting: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def send(self, space: int, cells: np.ndarray, source: int, at: np.ndarray) -> None:
-        """Note that cells[i] of `space` awaits the term at at[i] of `source`, another space."""
-        order = np.argsort(cells, kind="stable")
-        cells, at = cells[order], at[order]
+    def send(self, space: int, cells: np.ndarray, at: np.ndarray) -> None:
+        """Note that cells[i] of `space` awaits the term at at[i], among the adjoints."""
+        cells, at = in_order(cells, at)
         block = np.searchsorted(self.starts[space], cells, side="right")
         cuts = [0, *((block[1:] != block[:-1]).nonzero()[0] + 1).tolist(), len(cells)]
         for a, b in zip(cuts, cuts[1:], strict=False):
-            key = (space, int(block[a]), source)
-            self.waiting.setdefault(key, []).append((cells[a:b], at[a:b]))
+            if a < b:
+                self.waiting.setdefault((space, int(block[a])), []).append((cells[a:b], at[a:b]))
 
-    def fetch(self, space: int, cell: int, source: int) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs (cells, at) of the block of a cell that lie in `source`, by ascending cell."""
+    def fetch(self, space: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs (cells, at) of the block of a cell, by ascending cell."""
         block = int(np.searchsorted(self.starts[space], cell, side="right"))
-        pairs = self.waiting.pop((space, block, source), [])
+        pairs = self.waiting.pop((space, block), [])
         if not pairs:
             return np.empty(0, dtype=int), np.empty(0, dtype=int)
         cells, at = map(np.concatenate, zip(*pairs, strict=True))
-        order = np.argsort(cells, kind="stable")
-        return cells[order], at[order]
+        return in_order(cells, at)
+
+
+def in_order(cells: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs by ascending cell; those of one cell in the order in which they came."""
+    order = np.argsort(cells, kind="stable")
+    return cells[order], at[order]
 
 
 def in_slabs(

@@ -214,10 +214,10 @@ class Reach:
 
         some  where the user has an adjoint at all, if not everywhere; `reached` is nowhere else
         """
-        if not self.unsure:
+        if not (self.unsure and self.adjoints.wants(operand)):
             return
-        spaces = [space for space in operand.spaces if space in (FREE, ROWS)]
-        if not (spaces and self.adjoints.wants(operand)):
+        (space,) = operand.spaces
+        if space not in (FREE, ROWS):
             return
         if reached is None or not self.minds.of(operand).any():
             self.doubtful |= reached is not None
@@ -226,23 +226,23 @@ class Reach:
                 cells = np.broadcast_to(cells, some.shape)[some]
             self.certain.mark(Operand(cells.shape, cells))
             return
-        axes = broadcast_axes(operand, reached, with_rows=ROWS in spaces)
+        axes = broadcast_axes(operand, reached, with_rows=space == ROWS)
         if axes:
             reached = self.reduced(reached, axes)
         if not shows_once(operand):
-            for space in spaces:
-                self.scatter(operand, space, reached)
+            self.scatter(operand, reached)
             return
-        expand = reached.expanded and spaces == [FREE]
+        expand = reached.expanded and space == FREE
         target = self.view(operand, "[..., None]" if expand else "")
         self.writer.emit("logical_or({0}, {1}, {out})", [target, reached], target)
 
-    def scatter(self, operand: Operand, space: int, reached: Array) -> None:
-        """The same for the cells in one space of an operand that is no view."""
-        here, at = self.adjoints.wanted(operand, space)
+    def scatter(self, operand: Operand, reached: Array) -> None:
+        """The same for the cells of an operand that is no view."""
+        here, at = self.adjoints.wanted(operand)
         if not len(here):
             return
-        writer, whole, count = self.writer, self.whole(space), math.prod(reached.shape)
+        whole, count = self.whole(operand.spaces[0]), math.prod(reached.shape)
+        writer = self.writer
         lies = np.arange(count).reshape(reached.shape)
         lies = np.broadcast_to(lies, operand.shape).reshape(-1)[here]
         order = np.argsort(at, kind="stable")
