@@ -33,6 +33,7 @@ from micrograd_scratch.compiler.factor import (
     host,
 )
 from micrograd_scratch.compiler.fuse import fuse
+from micrograd_scratch.compiler.gathers import in_one_space
 from micrograd_scratch.compiler.layout import lay_out
 from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
@@ -555,6 +556,38 @@ def test_what_several_steps_would_gather_is_gathered_once():
     assert "gather" not in [step.row.name for step in gates(2).steps]
 
 
+def test_what_lies_in_another_space_is_copied_there_once():
+    x, p = leaves(3), leaves(4)
+    h = [sin(x[0]), tanh(x[1]), exp(p[0])]
+    pairs = [(h[0], p[3]), (x[2], h[1]), (p[1], x[0]), (h[2], h[0])]
+    quotients = [a / b for a, b in pairs] + [h[1] / 7.0, 0.0 / x[1]]
+    graph = fuse(recorded(maximum(*quotients), x, p))
+    layout = in_one_space(lay_out(graph, schedule(graph), len(p), [len(x)]))
+    *copies, quotient, _ = [s for s in layout.steps if s.row.name not in ("sin", "tanh", "exp")]
+    assert [step.row.name for step in copies] == ["gather"] * 4
+    copied = [copy.operands[0] for copy in copies]
+    assert [o.cells is None or o.is_view for o in copied] == [True] * 4  # each a slice
+    assert {o.spaces[0] if o.spaces else "numbers" for o in copied} == {
+        THETA, FREE, FIRST_INPUT, "numbers",
+    }  # fmt: skip
+    assert [o.spaces for o in quotient.operands] == [[ROWS], [ROWS]]
+    where = {address(FIRST_INPUT, 0), address(THETA, 1), address(THETA, 3)}
+    assert where < set(layout.copied.values())
+
+
+def test_only_numbers_that_are_computed_by_then_are_copied():
+    x, p = leaves(2), leaves(2)
+    early, h = exp(p[0]), [sin(x[0]), tanh(x[1])]
+    first = [h[0] / early, early / h[1], h[0] / h[1]]
+    late = sin(early * p[1])
+    second = [maximum(h[0], late), maximum(early, h[1]), maximum(h[1], h[0])]
+    graph = fuse(recorded(total([*first, *second]), x, p))
+    layout = in_one_space(lay_out(graph, schedule(graph), len(p), [len(x)]))
+    check_cells(layout)
+    of_free = [s.operands[0].spaces == [FREE] for s in layout.steps if s.row.name == "gather"]
+    assert 1 <= sum(of_free) <= 2
+
+
 def test_what_pads_weights_does_not_make_them_differ_by_row():
     w, v, x = leaves(5), leaves(3), leaves(5)
     h = list(map(sin, x))
@@ -583,6 +616,17 @@ def test_every_node_has_one_cell(name):
     live = np.concatenate([step.nodes.reshape(-1) for step in layout.steps if not step.part])
     live = live[live >= 0]
     assert sorted(live.tolist()) == np.flatnonzero(graph.kind == COMPUTED).tolist()
+    check_cells(layout)
+    moved = in_one_space(layout)
+    check_cells(moved)
+    for step in moved.steps:
+        for operand in step.operands:
+            if not operand.is_view and step.row.name != "gather":
+                assert operand.spaces in ([THETA], [FREE], [ROWS])
+
+
+def check_cells(layout):
+    """Every cell is computed once, and before it is read."""
     taken = np.concatenate([step.out.cells.reshape(-1) for step in layout.steps])
     assert len(np.unique(taken)) == len(taken)
     known = {address(space, c) for space in (FREE, ROWS) for c in range(len(RESERVED))}
@@ -662,17 +706,16 @@ def test_columns_of_a_matrix_are_slices(offset, size, text):
 # ---------------------------------------------------------------- arrivals
 def test_a_block_fetches_all_that_was_sent_to_it_and_nothing_else():
     arrivals = Arrivals({ROWS: np.array([0, 10, 20])})
-    arrivals.send(ROWS, np.array([21, 12, 13, 3]), ROWS, np.array([100, 101, 102, 103]))
-    arrivals.send(ROWS, np.array([12, 19]), ROWS, np.array([104, 105]))
-    arrivals.send(ROWS, np.array([12]), FREE, np.array([7]))
-    cells, at = arrivals.fetch(ROWS, 10, ROWS)
+    arrivals.send(ROWS, np.array([21, 12, 13, 3]), np.array([100, 101, 102, 103]))
+    arrivals.send(ROWS, np.array([12, 19]), np.array([104, 105]))
+    arrivals.send(ROWS, np.array([], dtype=int), np.array([], dtype=int))
+    cells, at = arrivals.fetch(ROWS, 10)
     assert cells.tolist() == [12, 12, 13, 19] and at.tolist() == [101, 104, 102, 105]
     found, slabs = in_slabs(cells, at, nothing=99)
     assert found.tolist() == [12, 13, 19]  # those with most terms first
     assert [slab.tolist() for slab in slabs] == [[[101, 102, 105]], [[104]]]
-    assert not len(arrivals.fetch(ROWS, 10, ROWS)[0])  # once is enough
-    assert arrivals.fetch(ROWS, 15, FREE)[1].tolist() == [7]
-    assert arrivals.fetch(ROWS, 0, ROWS)[0].tolist() == [3]
+    assert not len(arrivals.fetch(ROWS, 15)[0])  # once is enough
+    assert arrivals.fetch(ROWS, 0)[0].tolist() == [3]
 
 
 def test_slabs_are_as_many_terms_as_a_power_of_two():

@@ -78,7 +78,7 @@ class Adjoints:
 
     def wanted(self, operand: Operand) -> tuple[np.ndarray, np.ndarray]:
         """Where in its grid an operand that is gathered wants adjoints, and for which cells."""
-        (space,), at = operand.spaces, places(operand.addresses.reshape(-1))
+        space, at = operand.space, places(operand.addresses.reshape(-1))
         wanted = self.needed[space][at]
         if space in (FREE, ROWS):  # what pads is not anybody's
             wanted &= at >= len(RESERVED)
@@ -132,7 +132,7 @@ class Adjoints:
 
         spent  where the adjoint of the step at hand is, if this is its last use there
         """
-        writer, (space,) = self.writer, operand.spaces
+        writer, space = self.writer, operand.space
         with_rows = by_row(space)
         axes = broadcast_axes(operand, term, with_rows)
         if self.assignable(operand):

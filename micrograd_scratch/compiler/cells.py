@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA
+from .factor import FIRST_INPUT, FREE, ROWS, SHIFT, THETA
 from .steps import Operand
 
 
@@ -45,22 +45,10 @@ class Marks:
         return self.spaces[space]
 
     def of(self, operand: Operand) -> np.ndarray:
-        """The marks of an operand's cells, in its shape; none where it is a literal."""
-        spaces, at = operand.spaces, places(operand.addresses)
-        if len(spaces) == 1:
-            return self[spaces[0]][at]
-        found = np.zeros(at.shape, dtype=bool)
-        for space in spaces:
-            if space != LITERAL:
-                here = operand.addresses >> SHIFT == space
-                found[here] = self[space][at[here]]
-        return found
+        """The marks of an operand's cells, which are in one space, in its shape."""
+        return self[operand.space][places(operand.addresses)]
 
     def mark(self, operand: Operand) -> None:
-        """Mark all cells of an operand."""
-        for space in operand.spaces:
-            if space != LITERAL:
-                here = operand.addresses
-                if len(operand.spaces) > 1:
-                    here = here[here >> SHIFT == space]
-                self[space][places(here)] = True
+        """Mark all cells of an operand, if there are any."""
+        if operand.addresses.size:
+            self[operand.space][places(operand.addresses)] = True

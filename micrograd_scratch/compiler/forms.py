@@ -31,6 +31,7 @@ from .reach import Reach, is_finite_number
 from .steps import Operand, Step
 from .writer import Array, Instruction, Writer
 
+PIECE = 512  # cells that are gathered at once to be added up: 1 MB for 256 rows
 _FOLD = {largest_of: "maximum", smallest_of: "minimum"}
 
 
@@ -121,7 +122,7 @@ class Form:
 
     def gather(self, operand: Operand, expand: bool) -> Array:
         """A temporary with the cells of an irregular operand, which lie in one space."""
-        writer, (space,) = self.writer, operand.spaces
+        writer, space = self.writer, operand.space
         out = writer.temporary(operand.shape, by_row(space))
         index = writer.constant(places(operand.addresses), "index")
         writer.emit(f'{{0}}.take({index}, 0, {{out}}, "clip")', [writer.whole(space)], out)
@@ -218,9 +219,25 @@ class Map(Form):
 class Fold(Form):
     """A total, or the largest or smallest, over the last axis."""
 
+    def load(self, operand: Operand, full: bool, expand: bool) -> Any:
+        return None if self.is_long(operand) else super().load(operand, full, expand)
+
+    def is_long(self, operand: Operand) -> bool:
+        """Whether what is added up is gathered piece by piece, so that it stays in the cache."""
+        long = self.out.by_row and operand.shape[-1] > PIECE
+        return long and not operand.is_view and self.step.row is total_of
+
     def forward(self) -> None:
         row, out, operands, axis = self.step.row, self.out, self.operands, len(self.out.shape)
-        if row is total_of:
+        if operands[0] is None:
+            whole, writer = self.step.operands[0], self.writer
+            for start in range(0, whole.shape[-1], PIECE):
+                cells = whole.addresses[..., start : start + PIECE]
+                part = writer.temporary(out.shape, True) if start else out
+                writer.sum(self.gather(Operand(cells.shape, cells), False), [axis], part, False)
+                if start:
+                    writer.emit("add({0}, {1}, {out})", [out, part], out)
+        elif row is total_of:
             self.writer.sum(operands[0], [axis], out, keep=False)
         else:
             line = f"{_FOLD[row]}.reduce({{0}}, {axis}, None, {{out}})"

@@ -89,24 +89,20 @@ class _Analysis:
             return
         shape = np.broadcast_shapes(operand.shape, found.shape)
         cells, found = (np.broadcast_to(x, shape).reshape(-1) for x in (operand.cells, found))
-        for space in operand.spaces:
-            here = (cells >> SHIFT == space) & (found != NOTHING)
-            if space == LITERAL or not here.any():
-                continue
-            known, at, what = self.of_cell[space], places(cells[here]), found[here]
-            known[at[what == SURELY]] = SURELY
-            at, what = at[what > SURELY], what[what > SURELY]
-            if not len(at):
-                continue
-            if (what >= FIRST).any():
-                members = np.unique(np.stack([at, what])[:, what >= FIRST], axis=1)
-                members[1] = (members[1] - FIRST) // LONGEST
-                (into, lists), count = np.unique(members, axis=1, return_counts=True)
-                known[into[count == np.array(self.lengths, dtype=int)[lists]]] = SURELY
-            _, _, which, times = ranked(at)
-            alone = (times[which] == 1) & (known[at] == NOTHING)
-            known[at[~alone]] = np.where(known[at[~alone]] == SURELY, SURELY, PERHAPS)
-            known[at[alone]] = what[alone]
+        known, at = self.of_cell[operand.space], places(cells)
+        known[at[found == SURELY]] = SURELY
+        at, found = at[found > SURELY], found[found > SURELY]
+        if not len(at):
+            return
+        if (found >= FIRST).any():
+            members = np.unique(np.stack([at, found])[:, found >= FIRST], axis=1)
+            members[1] = (members[1] - FIRST) // LONGEST
+            (into, lists), count = np.unique(members, axis=1, return_counts=True)
+            known[into[count == np.array(self.lengths, dtype=int)[lists]]] = SURELY
+        _, _, which, times = ranked(at)
+        alone = (times[which] == 1) & (known[at] == NOTHING)
+        known[at[~alone]] = np.where(known[at[~alone]] == SURELY, SURELY, PERHAPS)
+        known[at[alone]] = found[alone]
 
 
 def _slopes(step: Step) -> Sequence[Any]:
@@ -216,7 +212,7 @@ class Reach:
         """
         if not (self.unsure and self.adjoints.wants(operand)):
             return
-        (space,) = operand.spaces
+        space = operand.space
         if space not in (FREE, ROWS):
             return
         if reached is None or not self.minds.of(operand).any():
@@ -241,7 +237,7 @@ class Reach:
         here, at = self.adjoints.wanted(operand)
         if not len(here):
             return
-        whole, count = self.whole(operand.spaces[0]), math.prod(reached.shape)
+        whole, count = self.whole(operand.space), math.prod(reached.shape)
         writer = self.writer
         lies = np.arange(count).reshape(reached.shape)
         lies = np.broadcast_to(lies, operand.shape).reshape(-1)[here]

@@ -66,6 +66,11 @@ class Operand:
         """Whether it is read where it is: a view, or one constant for all."""
         return self.cells is None or self.regular is not None
 
+    @property
+    def space(self) -> int:
+        """The space of its cells, where they are in one."""
+        return self.regular[0] if self.regular else int(self.addresses.flat[0]) >> SHIFT
+
     @cached_property
     def spaces(self) -> list[int]:
         """The spaces that its cells are in, ascending."""
