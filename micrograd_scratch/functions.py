@@ -208,16 +208,26 @@ def _shift(xs: list[Any]) -> Any:
     return detach(clip(maximum(xs), -_LARGEST, _LARGEST))
 
 
+def _listed(name: str, xs: Iterable[Any]) -> list[Any]:
+    """xs as a list; an error that names the function if it is one number, or empty."""
+    if not hasattr(xs, "__iter__"):
+        raise TypeError(f"{name} takes a list, got {xs!r}: list the numbers, as in {name}([a, b])")
+    xs = list(xs)
+    if not xs:
+        raise ValueError(f"the {name} of nothing: give it at least one number")
+    return xs
+
+
 def logsumexp(xs: Iterable[Any]) -> Any:
     """log(exp(x0) + exp(x1) + ...) of a list, without overflow."""
-    xs = list(xs)
+    xs = _listed("logsumexp", xs)
     shift = _shift(xs)
     return log(total([exp(x - shift) for x in xs])) + shift
 
 
 def softmax(xs: Iterable[Any]) -> list[Any]:
     """exp(x) / (exp(x0) + exp(x1) + ...) for every x of a list, without overflow."""
-    xs = list(xs)
+    xs = _listed("softmax", xs)
     shift = _shift(xs)
     powers = [exp(x - shift) for x in xs]
     normalizer = total(powers)
@@ -226,7 +236,7 @@ def softmax(xs: Iterable[Any]) -> list[Any]:
 
 def log_softmax(xs: Iterable[Any]) -> list[Any]:
     """The logarithms of `softmax`, exact where softmax itself would round to 0."""
-    xs = list(xs)
+    xs = _listed("log_softmax", xs)
     largest = detach(maximum(xs))
     shifted = [x - largest for x in xs]
     log_normalizer = log(total([exp(x) for x in shifted]))

@@ -424,6 +424,15 @@ def test_extremes_of_two_several_and_a_list():
     assert math.isnan(mg.maximum(0.0, NAN)) and math.isnan(mg.minimum([0.0, NAN]))
 
 
+@pytest.mark.parametrize("f", [mg.softmax, mg.log_softmax, mg.logsumexp])
+def test_what_is_for_lists_names_itself_when_it_gets_none(f):
+    for single in (1.0, Value(1.0), None):
+        with pytest.raises(TypeError, match=rf"^{f.__name__} takes a list, got .*\[a, b\]"):
+            f(single)
+    with pytest.raises(ValueError, match=f"the {f.__name__} of nothing"):
+        f([])
+
+
 def test_take_by_number_and_by_value():
     values = [Value(1.0), Value(2.0), Value(3.0)]
     assert mg.take(values, 1) is values[1]
