@@ -19,9 +19,11 @@ def squared_error(prediction: Any, target: Any) -> Any:
     if not (_is_list(prediction) or _is_list(target)):
         return square(prediction - target)
     if not (_is_list(prediction) and _is_list(target)):
-        raise TypeError(f"the prediction is {_form(prediction)}, but the target {_form(target)}")
-    if len(prediction) != len(target):
-        raise ValueError(f"{len(prediction)} predictions do not fit {len(target)} targets")
+        raise TypeError(
+            f"the prediction is {_form(prediction)}, but the target {_form(target)}: give two "
+            "numbers, or two lists"
+        )
+    _check_lengths(prediction, target)
     return total([square(p - t) for p, t in zip(prediction, target, strict=True)])
 
 
@@ -39,6 +41,7 @@ def binary_cross_entropy(logit: Any, target: Any) -> Any:
     Written on the logit with softplus(x) = log(1 + exp(x)), which neither overflows nor takes
     the logarithm of a rounded 0.
     """
+    _check_numbers("binary_cross_entropy", logit, target)
     return target * softplus(-logit) + (1.0 - target) * softplus(logit)
 
 
@@ -48,20 +51,42 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Any:
     target is a class (an int, or a Value when it is an input of a compiled program), or a list of
     probabilities, one per class. IndexError for a class that is out of range.
     """
+    if not hasattr(logits, "__iter__"):
+        raise TypeError(
+            f"cross_entropy takes a list of logits, one per class, got {logits!r}: for a single "
+            "logit use binary_cross_entropy"
+        )
     log_probabilities = log_softmax(logits)
     if _is_list(target):
+        _check_lengths(log_probabilities, target)
         return -dot(target, log_probabilities)
     return -take(log_probabilities, target)
 
 
 def hinge(score: Any, target: Any) -> Any:
     """max(0, 1 - target * score) for target -1 or 1: a margin of 1 costs nothing (Vapnik 1995)."""
+    _check_numbers("hinge", score, target)
     return relu(1.0 - target * score)
 
 
 def l2(parameters: Sequence[Any]) -> Any:
     """The sum of squares of the parameters, as one node; multiply by the strength you want."""
     return dot(parameters, parameters)
+
+
+def _check_lengths(predictions: Sequence[Any], targets: Sequence[Any]) -> None:
+    if len(predictions) != len(targets):
+        raise ValueError(
+            f"{len(predictions)} predictions do not fit {len(targets)} targets: give as many"
+        )
+
+
+def _check_numbers(name: str, prediction: Any, target: Any) -> None:
+    if isinstance(prediction, (list, tuple)) or isinstance(target, (list, tuple)):
+        raise TypeError(
+            f"{name} takes two numbers, but the prediction is {_form(prediction)} and the target "
+            f"{_form(target)}: give one of each"
+        )
 
 
 def _is_list(x: Any) -> bool:
