@@ -177,11 +177,8 @@ def as_float(x: Any) -> float:
     kind = getattr(getattr(x, "dtype", None), "kind", "f")  # of a NumPy scalar; torch has none
     real = hasattr(x, "__float__") and not isinstance(x, (str, bytes)) and kind in "biuf"
     if getattr(x, "ndim", False) or not real:
-        what = " ".join(repr(x).split())
-        what = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else what
-        what = what if len(what) <= 60 else what[:57] + "..."
         mend = _ADVICE.get(type(x).__name__, "pass real numbers, one by one")
-        raise TypeError(f"expected one real number, got {what}: {mend}")
+        raise TypeError(f"expected one real number, got {shown(x)}: {mend}")
     try:
         return float(x)
     except OverflowError:
@@ -197,6 +194,13 @@ _ADVICE = {
     "NoneType": "was a return statement forgotten?",
     "ndarray": "make a Value of each element",
 }
+
+
+def shown(x: Any) -> str:
+    """What x is, for a message: one line of at most 60 characters."""
+    text = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else repr(x)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def by_element(function: Callable[..., float]) -> Callable[..., Any]:

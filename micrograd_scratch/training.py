@@ -21,6 +21,7 @@ from . import losses, optim
 from .compiler import compile
 from .compiler.execution import is_finite
 from .engine import AnomalyError, Value, detect_anomaly
+from .operations import shown
 from .progress import Progress
 from .sharding import Map, ShardedGradient
 
@@ -105,8 +106,8 @@ def fit(
     validation: tuple[Any, Any] | None = None,
     patience: int | None = None,
     schedule: Callable[[int], float] | None = None,
-    metrics: str | Sequence[Metric] = (),
-    callbacks: Sequence[Callable[[History], Any]] = (),
+    metrics: Metric | Sequence[Metric] = (),
+    callbacks: Callable[[History], Any] | Sequence[Callable[[History], Any]] = (),
     progress: bool = True,
     seed: int = 0,
     map: Map | None = None,
@@ -126,9 +127,9 @@ def fit(
     patience    stop when that many epochs brought no better validation loss (without validation:
                 loss); the best epoch's weights are kept, also if it ends otherwise
     schedule    epoch, from 0 -> learning rate, as from `optim`; sets `optimizer.lr`
-    metrics     "accuracy", or functions (predictions, targets) -> float of arrays, predictions
-                (rows,) or (rows, m); measured on X after every epoch, and on validation
-    callbacks   called with the history after every epoch; one that returns True ends training
+    metrics     one or several: "accuracy", or functions (predictions, targets) -> float of arrays,
+                predictions (rows,) or (rows, m); measured on X, and validation, after every epoch
+    callbacks   one or several: called with the history after every epoch; True ends training
     progress    show it, on a terminal or in a notebook only
     seed        of the order of rows, new in every epoch. The same seed gives the same bits
     map         such as executor.map: gradients are computed in `shards` pieces through it
@@ -148,7 +149,7 @@ def fit(
     X, Y = checked_data(X, Y, dtype)
     loss = find_loss(loss)
     _check_targets(loss, Y)
-    held = None if validation is None else checked_data(*validation, dtype)
+    held = None if validation is None else _checked_validation(validation, loss, X, Y)
     rows = len(X)
     size = rows if batch_size is None else min(_whole("batch_size", batch_size), rows)
     epochs = _whole("epochs", epochs)
@@ -156,7 +157,8 @@ def fit(
     optimizer = optim.Adam() if optimizer is None else optimizer
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "update", None)):
         raise TypeError(f"optimizer is {optimizer!r}: give one of optim's, such as Adam(0.01)")
-    metrics = [metrics] if isinstance(metrics, str) else metrics
+    metrics = [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
+    callbacks = [callbacks] if callable(callbacks) else callbacks
     measured = {_name(metric): _metric(metric, loss) for metric in metrics}
     program = compile_loss(model, loss, X, Y, dtype)
     predict = compile_prediction(model, X, dtype) if measured else None
@@ -245,6 +247,8 @@ def accuracy(predictions: Any, targets: Any, threshold: float | None = None) -> 
 # ---------------------------------------------------------------- model, loss and data
 def parameters_of(model: Any) -> list[Value]:
     """The model's parameters, each once. TypeError if it has no method for that, or none."""
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class: give a model, such as MLP(2, [16, 1])")
     method = getattr(model, "parameters", None)
     if not (callable(method) and callable(model)):
         raise TypeError(
@@ -282,9 +286,15 @@ def checked_data(X: Any, Y: Any, dtype: str = "float64") -> tuple[Array, Array]:
     """X (rows, ...) and Y (rows, ...) as arrays of `dtype`; ValueError for what does not fit."""
     arrays = []
     for name, given in (("X", X), ("Y", Y)):
-        array = np.asarray(given)
+        try:
+            array = np.asarray(given)
+        except ValueError:
+            raise ValueError(f"{name} has rows of unequal lengths: give as many each") from None
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name} holds {array.dtype} elements: give an array of numbers")
+            others = (x for x in array.ravel().tolist() if not isinstance(x, (int, float)))
+            classes = ", of classes numpy.unique(Y, return_inverse=True)[1]" if name == "Y" else ""
+            other = shown(next(others, array.dtype))
+            raise TypeError(f"{name} holds {other}: give an array of numbers{classes}")
         array = array.astype(dtype, copy=False)
         if not math.isfinite(array.sum()) and not np.isfinite(array).all():
             at = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
@@ -299,6 +309,25 @@ def checked_data(X: Any, Y: Any, dtype: str = "float64") -> tuple[Array, Array]:
     if Y.ndim < 1 or len(X) != len(Y) or len(X) == 0:
         raise ValueError(f"X has shape {X.shape} and Y {Y.shape}: give as many rows, at least one")
     return X, Y
+
+
+def _checked_validation(
+    validation: Any, loss: Callable[..., Any], X: Array, Y: Array
+) -> tuple[Array, Array]:
+    """The pair as arrays like X and Y; TypeError or ValueError for what is none."""
+    if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+        raise TypeError(
+            f"validation is {shown(validation)}: give a pair (X, Y), such as data.split holds out"
+        )
+    held = checked_data(validation[0], validation[1], str(X.dtype))
+    _check_targets(loss, held[1])
+    for name, array, trained in zip("XY", held, (X, Y), strict=True):
+        if array.shape[1:] != trained.shape[1:]:
+            raise ValueError(
+                f"{name} of validation has shape {array.shape}, but {name} {trained.shape}: give "
+                "rows of the same shape"
+            )
+    return held
 
 
 def _check_targets(loss: Callable[..., Any], Y: Array) -> None:

@@ -265,7 +265,11 @@ def test_a_model_that_reads_a_number_is_refused_with_its_line():
         ({"X": np.zeros((0, 2)), "Y": []}, ValueError, "at least one"),
         ({"X": [[0, 1], [0, math.nan], [1, 1], [1, 0]]}, ValueError, r"X\[1, 1\] is nan"),
         ({"Y": [0, 1, math.inf, 0]}, ValueError, r"Y\[2\] is inf"),
-        ({"X": [["a", "b"]] * 4}, TypeError, "numbers"),
+        ({"X": [["a", "b"]] * 4}, TypeError, "X holds 'a': give .* numbers$"),
+        ({"X": [[0, 1], [1, 0], [1, 1], [1]]}, ValueError, "X has rows of unequal lengths"),
+        ({"Y": ["cat", "dog"] * 2}, TypeError, r"Y holds 'cat': .* numpy.unique\(Y"),
+        ({"Y": None}, TypeError, "Y holds None"),
+        ({"model": MLP}, TypeError, "MLP is a class: give a model"),
         ({"loss": "corss_entropy"}, ValueError, "corss_entropy.*cross_entropy"),
         ({"loss": "l2"}, ValueError, "'l2'"),
         ({"loss": "hinge"}, ValueError, r"Y has 0: .* 2 \* Y - 1"),
@@ -281,6 +285,10 @@ def test_a_model_that_reads_a_number_is_refused_with_its_line():
         ({"map": 3}, TypeError, "executor.map"),
         ({"map": map, "shards": -2}, ValueError, "shards is -2"),
         ({"validation": ([[1, 2]], [1, 2])}, ValueError, "as many rows"),
+        ({"validation": 0.2}, TypeError, r"validation is 0.2: give a pair \(X, Y\)"),
+        ({"validation": np.zeros((4, 2))}, TypeError, r"validation is an array of shape \(4, 2\)"),
+        ({"validation": ([[1]], [1])}, ValueError, r"X of validation has shape \(1, 1\), but"),
+        ({"validation": ([[1, 2]], [[1]])}, ValueError, r"Y of validation has shape \(1, 1\), but"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(change, error, message):
@@ -289,6 +297,12 @@ def test_what_cannot_be_trained_is_refused_in_one_line(change, error, message):
     with pytest.raises(error, match=message) as caught:
         fit(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_validation_targets_are_those_of_the_loss():
+    X, Y = moons()
+    with pytest.raises(ValueError, match="hinge takes targets of -1 and 1, Y has 0"):
+        fit(network(), X, Y, loss="hinge", epochs=1, validation=(X, (Y + 1) / 2))
 
 
 def test_a_class_out_of_range_is_named():
@@ -307,10 +321,14 @@ def test_lists_against_numbers_are_explained():
         assert "a list of 1" in caught.value.__notes__[0] and "Y[:, 0]" in caught.value.__notes__[0]
 
 
-def test_one_metric_needs_no_list():
+def test_one_metric_and_one_callback_need_no_list():
     X, Y = moons()
-    history = fit(network(), X, Y, loss="hinge", epochs=1, metrics="accuracy")
-    assert 0.0 <= history.accuracy[0] <= 1.0
+    seen = []
+    for metric in ("accuracy", accuracy):
+        history = fit(
+            network(), X, Y, loss="hinge", epochs=1, metrics=metric, callbacks=seen.append
+        )
+        assert 0.0 <= history.accuracy[0] <= 1.0 and seen[-1] is history
 
 
 # ---------------------------------------------------------------- what is written when
