@@ -26,7 +26,7 @@ from typing import Any
 
 from . import functions as f
 from . import operations as o
-from .operations import Conditional, Operation, as_float, where
+from .operations import Conditional, Operation, as_float, shown, where
 
 LEAF = Operation("", float, lambda y: ())  # a leaf is computed from nothing
 
@@ -161,8 +161,8 @@ class Value:
     def __init__(self, data: Any, *nodes: Any, label: str = "", **micrograd: Any) -> None:
         if nodes or micrograd:
             raise TypeError(
-                "Value takes one number; nodes are made by operations: to define your own, "
-                "see 'adding an operation' in the README"
+                "Value takes one number, and label= its name; nodes are made by operations: to "
+                "define your own, see 'adding an operation' in the README"
             )
         self.data = data if type(data) is float else as_float(data)
         self.grad = 0.0
@@ -302,8 +302,8 @@ class Value:
     # -- what would drop the gradient without a word is refused
     def __float__(self) -> float:
         raise TypeError(
-            "float() of a Value drops its gradient: use .data or .item() for the number, "
-            "and micrograd_scratch.exp and the like instead of math.exp"
+            "float() or int() of a Value drops its gradient: use micrograd_scratch.exp and the "
+            "like instead of math.exp; .data or .item() for the number, detach(v) to compile it"
         )
 
     __int__ = __complex__ = __float__
@@ -514,7 +514,7 @@ def jvp(y: Any, xs: Iterable[Value], tangents: Iterable[float]) -> Any:
     xs and tangents have equal lengths. For a list of results, a list. One forward walk costs about
     as much as one evaluation, and gives one directional derivative of every result.
     """
-    results = [y] if isinstance(y, Value) else list(y)
+    results = [y] if isinstance(y, Value) else _listed("y", y)
     xs, tangents = _listed("xs", xs), _listed("tangents", tangents)
     if len(xs) != len(tangents):
         raise ValueError(f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}")
@@ -603,13 +603,16 @@ def _values(y: Any, xs: Sequence[Any]) -> None:
     """TypeError unless y and every x is a Value."""
     for name, value in (("y", y), *(("x", x) for x in xs)):
         if not isinstance(value, Value):
-            raise TypeError(f"derivatives are taken of and by Values: {name} is {value!r}")
+            raise TypeError(
+                f"{name} is {shown(value)}, but derivatives are of one Value y, by Values x: pass "
+                "the Values themselves, y first"
+            )
 
 
 def _listed(name: str, values: Iterable[Any]) -> list[Any]:
     """The values as a list; TypeError for what is none."""
     if not hasattr(values, "__iter__"):
-        raise TypeError(f"{name} is {values!r}: give a list, such as [{name[0]}]")
+        raise TypeError(f"{name} is {shown(values)}: give a list, such as [{name[0]}]")
     return list(values)
 
 
@@ -627,12 +630,17 @@ def hessian(y: Value, xs: Iterable[Value]) -> list[list[Value]]:
 
 def hvp(y: Value, xs: Iterable[Value], v: Iterable[Any]) -> list[Value]:
     """The Hessian of y times a vector v, at the cost of two backward passes (Pearlmutter 1994)."""
-    xs = _listed("xs", xs)
-    return grad(as_value(o.dot(grad(y, xs), _listed("v", v))), xs)
+    xs, v = _listed("xs", xs), _listed("v", v)
+    if len(xs) != len(v):
+        raise ValueError(f"hvp needs a number in v for each x, got {len(xs)} and {len(v)}")
+    return grad(as_value(o.dot(grad(y, xs), v)), xs)
 
 
 def recompute(*roots: Value) -> None:
     """Compute a recorded graph once more, after its leaves' `.data` has changed."""
+    for root in roots:
+        if not isinstance(root, Value):
+            raise TypeError(f"recompute takes Values, got {shown(root)}: of a list, recompute(*ys)")
     for node in topological_order(*roots):
         if node.parents:
             node.data = float(node.row.number(*[p.data for p in node.parents]))
