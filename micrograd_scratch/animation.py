@@ -61,6 +61,8 @@ def animate(value: Value, *, seconds: float = 0.9, max_nodes: int = _MAX_NODES) 
     """
     if not seconds > 0.0:
         raise ValueError(f"seconds must be more than 0, got {seconds}")
+    if not isinstance(value, Value):
+        raise TypeError(f"animate takes a Value, got {printable(repr(value))}")
     if isinstance(value, Constant):
         raise ValueError("a Constant has no history to animate")
     nodes_to_draw([value], None, max_nodes, "animate a part of it, or raise max_nodes=")

@@ -151,6 +151,8 @@ def test_arguments(tmp_path):
     assert len(animate(x, max_nodes=300).steps) == 201
     with pytest.raises(ValueError, match="seconds must be more than 0, got 0"):
         animate(x, seconds=0, max_nodes=300)
+    with pytest.raises(TypeError, match=r"animate takes a Value, got \[Value"):
+        animate([x])
     with pytest.raises(ValueError, match="a Constant has no history"):
         animate((x * 2.0).parents[1])
     with pytest.raises(ValueError, match=r"saved as \.svg, got 'x\.png'"):

@@ -142,6 +142,11 @@ def test_arguments():
         explain(x, x, paths=0)
     with pytest.raises(ValueError, match="2 is a Constant"):
         explain(x * 2.0, (x * 2.0).parents[1])
+    for show in (explain, downstream):
+        with pytest.raises(TypeError, match="x is 'w', .*: pass the Values themselves"):
+            show(x * 2.0, "w")
+        with pytest.raises(TypeError, match="y is 2.0, .*: pass the Values themselves"):
+            show(2.0, x)
     with pytest.raises(ValueError, match="y does not depend on z"):
         downstream(Value(1.0, label="y"), Value(1.0, label="z"))
 
