@@ -453,7 +453,8 @@ def dot(ws: Sequence[Any], xs: Sequence[Any], bias: Any = None) -> Any:
     ws and xs have equal lengths (ValueError otherwise); floats, Values or a mixture.
     """
     if not (hasattr(ws, "__len__") and hasattr(xs, "__len__")):
-        raise TypeError(f"dot takes two sequences, got {ws!r} and {xs!r}: for numbers use *")
+        given = f"{shown(ws)} and {shown(xs)}"
+        raise TypeError(f"dot takes two sequences, got {given}: for numbers use *")
     if len(ws) != len(xs):
         raise ValueError(f"dot needs as many weights as inputs, got {len(ws)} and {len(xs)}")
     return dot_of(*ws, *xs) if bias is None else dot_of(*ws, *xs, bias)
@@ -493,6 +494,8 @@ def take(values: Sequence[Any], index: Any) -> Any:
     The other elements get no gradient at all. IndexError, with the index and the bound, if it is
     out of range or not an integer; negative indices are out of range.
     """
+    if not hasattr(values, "__len__"):
+        raise TypeError(f"take(values, index) takes a list first, got {shown(values)}")
     if not hasattr(index, "__operation__"):
         return values[checked_index(as_float(index), len(values))]
     if getattr(index, "label", "") and not hasattr(values, "ndim"):

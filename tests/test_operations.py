@@ -433,6 +433,15 @@ def test_what_is_for_lists_names_itself_when_it_gets_none(f):
         f([])
 
 
+def test_take_and_dot_say_what_they_take():
+    for wrong in ((0, [1.0, 2.0]), (Value(1.0), 0), (Value(1.0), [1.0])):
+        with pytest.raises(TypeError, match=r"take\(values, index\) takes a list first, got "):
+            mg.take(*wrong)
+    model = mg.MLP(2, [100, 1])
+    with pytest.raises(TypeError, match="two sequences, got MLP .{56} and MLP .{56}: for"):
+        mg.dot(model, model)
+
+
 def test_take_by_number_and_by_value():
     values = [Value(1.0), Value(2.0), Value(3.0)]
     assert mg.take(values, 1) is values[1]
