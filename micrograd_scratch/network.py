@@ -21,7 +21,7 @@ from typing import Any
 
 from . import functions, operations
 from .engine import Value, as_value
-from .nn import Activation, Module, applied, find_activation
+from .nn import Activation, Module, applied, check_length, find_activation
 from .operations import Operation, as_float, dot
 
 
@@ -184,11 +184,7 @@ class Network(Module):
     # -- how
     def _values(self, x: Sequence[Any]) -> dict[str, Value]:
         """The Value of every input and neuron."""
-        if len(x) != len(self.inputs):
-            raise ValueError(
-                f"the network takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
-                f"got {len(x)}"
-            )
+        check_length("network", len(self.inputs), x, self.inputs)
         values = {name: as_value(number) for name, number in zip(self.inputs, x, strict=True)}
         for name in self._order():
             neuron = self.wiring[name]
@@ -244,7 +240,7 @@ class Network(Module):
         return self.wiring[name]
 
     def _check_known(self, name: str) -> None:
-        if not self._is_known(name):
+        if not (isinstance(name, str) and self._is_known(name)):
             raise KeyError(f"there is no {name!r}: there are {[*self.inputs, *self.wiring]}")
 
     def _is_known(self, name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import functions, operations
 from .engine import Value, as_value, dots
-from .operations import Operation, as_float, dot
+from .operations import Operation, as_float, dot, shown
 
 Activation = str | Callable[[Any], Any]
 
@@ -60,7 +60,7 @@ class Neuron(Module):
 
     def __call__(self, x: Sequence[Any]) -> Value:
         """The neuron's output, a Value, for nin inputs. ValueError if x is of another length."""
-        _check_length("neuron", len(self.w), x)
+        check_length("neuron", len(self.w), x)
         return self._activate(dot(self.w, list(x), self.b))
 
     def parameters(self) -> list[Value]:
@@ -84,7 +84,7 @@ class Layer(Module):
 
     def __call__(self, x: Sequence[Any]) -> Any:
         """The outputs, a list of nout Values; one Value if nout is 1."""
-        _check_length("layer", len(self.neurons[0].w), x)
+        check_length("layer", len(self.neurons[0].w), x)
         xs = [as_value(xi) for xi in x]  # once, so that all neurons share their inputs
         if all(type(neuron) is Neuron for neuron in self.neurons):
             ws, bs = [n.w for n in self.neurons], [n.b for n in self.neurons]
@@ -148,7 +148,7 @@ class MLP(Module):
 
     def __call__(self, x: Sequence[Any]) -> Any:
         """One Value, or a list of them when the last layer has several neurons."""
-        _check_length("network", len(self.layers[0].neurons[0].w), x)
+        check_length("network", len(self.layers[0].neurons[0].w), x)
         out: Any = x
         for i, layer in enumerate(self.layers):
             out = layer([out] if i and isinstance(out, Value) else out)
@@ -265,9 +265,18 @@ def _check_count(name: str, count: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
-def _check_length(what: str, expected: int, x: Sequence[Any]) -> None:
-    if len(x) != expected:
-        raise ValueError(f"the {what} takes {expected} inputs, got {len(x)}")
+def check_length(what: str, expected: int, x: Sequence[Any], names: Sequence[str] = ()) -> None:
+    """ValueError unless x lists so many inputs (which have these names); TypeError for no list."""
+    try:
+        given: Any = len(x)
+    except TypeError:
+        given = shown(x)
+    if given != expected:
+        error = ValueError if isinstance(given, int) else TypeError
+        called = f" ({', '.join(names)})" if names else ""
+        raise error(
+            f"the {what} takes {expected} inputs{called}, got {given}: list those of one row"
+        )
 
 
 def _shape(nested: Any) -> tuple[int, ...]:

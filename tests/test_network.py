@@ -180,6 +180,7 @@ def test_removing_an_output_leaves_no_output():
         (lambda n: n.add_neuron("c", activation="zork"), ValueError, "zork"),
         (lambda n: n.add_neuron("c", bias="x"), TypeError, "'x'"),
         (lambda n: n.set_outputs("zz"), KeyError, "no 'zz'"),
+        (lambda n: n.set_outputs(["h", "out"]), KeyError, r"no \['h', 'out'\]: there are"),
         (lambda n: n.set_outputs(), ValueError, "at least"),
         (lambda n: n.set_outputs("h", "h"), ValueError, "each of them once"),
         (lambda n: n.load_state_dict({"h.a": 1.0}), KeyError, "missing .*'out.h'"),
@@ -198,6 +199,8 @@ def test_what_is_refused_names_the_neuron_and_changes_nothing(edit, error, messa
 def test_a_wrong_number_of_inputs_is_refused_with_their_names():
     with pytest.raises(ValueError, match=r"2 inputs \(a, b\), got 3"):
         wired("a h", "h out")([1, 2, 3])
+    with pytest.raises(TypeError, match=r"2 inputs \(a, b\), got 1.0"):
+        wired("a h", "h out")(1.0)
 
 
 def test_names_are_given_where_none_is():

@@ -132,6 +132,15 @@ def test_errors_name_the_value_and_the_mend(make, message):
         make()
 
 
+@pytest.mark.parametrize("take", [model(), Layer(3, 2), Neuron(3)])
+def test_inputs_come_as_a_list_for_one_row(take):
+    for single, shown in ((1.0, "1.0"), (Value(1.0), "Value"), (None, "None")):
+        with pytest.raises(TypeError, match=f"takes 3 inputs, got {shown}.*: list those of one"):
+            take(single)
+    with pytest.raises(ValueError, match="takes 3 inputs, got 40: list those of one row"):
+        take(np.zeros((40, 3)))
+
+
 def test_a_word_is_no_input():
     with pytest.raises(TypeError, match="float"):
         model()(["1", 2.0, 3.0])
