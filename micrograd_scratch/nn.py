@@ -51,6 +51,8 @@ class Neuron(Module):
         rng: Any = random,
         nout: int = 1,
     ) -> None:
+        if nonlin not in (True, False):
+            raise TypeError(f"nonlin is {nonlin!r}: give True or False, or activation={nonlin!r}")
         self.activation = activation if nonlin else "linear"
         self._activate = applied(self.activation)
         _check_count("nin", nin)
@@ -78,6 +80,8 @@ class Layer(Module):
         activation = options.get("activation")
         self._of_layer = _OF_LAYER.get(activation) if isinstance(activation, str) else None
         if self._of_layer is not None:
+            if nout == 1:
+                raise ValueError(f"{activation} of 1 neuron is a constant: give 2, or 'sigmoid'")
             options["activation"] = "linear"
         self.neurons = [Neuron(nin, nout=nout, **options) for _ in range(nout)]
         self.activation = activation if self._of_layer else self.neurons[0].activation

@@ -141,6 +141,18 @@ def test_inputs_come_as_a_list_for_one_row(take):
         take(np.zeros((40, 3)))
 
 
+def test_an_activation_is_not_taken_for_a_truth():
+    with pytest.raises(TypeError, match="nonlin is 'tanh': .* activation='tanh'"):
+        Neuron(3, "tanh")
+    assert repr(Neuron(3, np.bool_(False))) == "LinearNeuron(3)"
+
+
+@pytest.mark.parametrize("output", ["softmax", "log_softmax"])
+def test_softmax_of_one_neuron_is_refused(output):
+    with pytest.raises(ValueError, match=f"^{output} of 1 neuron is a constant: .*'sigmoid'"):
+        MLP(3, [4, 1], output=output)
+
+
 def test_a_word_is_no_input():
     with pytest.raises(TypeError, match="float"):
         model()(["1", 2.0, 3.0])
