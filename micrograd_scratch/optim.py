@@ -26,6 +26,8 @@ class Optimizer:
     """What the rules share: a settable `lr`, `step` on Values, and a repr of hyperparameters."""
 
     def __init__(self, lr: float) -> None:
+        if isinstance(lr, (list, tuple)):  # of parameters, which PyTorch takes here
+            raise TypeError(f"lr is a list of {len(lr)}: give a number, and parameters to step()")
         self.lr = lr
         self._memory: list[tuple[Any, State]] = []  # the parameters that step has seen
 
@@ -50,6 +52,9 @@ class Optimizer:
         the rule remembers is kept here together with the parameter, so that no later object can
         be mistaken for it.
         """
+        if not hasattr(parameters, "__iter__"):
+            given = type(parameters).__name__
+            raise TypeError(f"parameters is a {given}: give a list, such as model.parameters()")
         unique = {id(parameter): parameter for parameter in parameters}
         memory = {id(parameter): (parameter, state) for parameter, state in self._memory}
         fresh = []

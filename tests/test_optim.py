@@ -302,6 +302,15 @@ def test_a_bad_hyperparameter_is_named_with_its_value_and_mend(make, name):
     assert "\n" not in str(caught.value)
 
 
+def test_parameters_go_to_step_as_a_list():
+    for rule in (SGD, Adam, AdamW):
+        with pytest.raises(TypeError, match="lr is a list of 2: .* parameters to step"):
+            rule([Parameter(1.0, 1.0), Parameter(2.0, 1.0)])
+    for wrong, kind in ((Parameter(1.0, 1.0), "Parameter"), (SGD(0.1).step, "method")):
+        with pytest.raises(TypeError, match=rf"parameters is a {kind}: .* model.parameters\(\)"):
+            SGD(0.1).step(wrong)
+
+
 def test_repr_shows_the_hyperparameters():
     optimizer = SGD(0.1, momentum=0.9)
     optimizer.lr = 0.05
