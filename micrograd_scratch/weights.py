@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .operations import shown
+
 FORMATS = (".safetensors", ".json")
 
 
@@ -94,6 +96,8 @@ def state_of(model: Any) -> dict[str, Any]:
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is {shown(path)}: write save(model, path) and load(model, path)")
     place = Path(path)
     if place.suffix not in FORMATS:
         raise ValueError(f"{place}: weights are saved as {' or '.join(FORMATS)}, by their suffix")

@@ -212,6 +212,12 @@ def test_pickles_are_not_read(tmp_path):
         save(network(), tmp_path / "w.pkl")
 
 
+def test_a_model_in_the_place_of_the_path_is_named():
+    for call in (save, load):
+        with pytest.raises(TypeError, match=r"path is MLP .*: write save\(model, path\)"):
+            call("w.json", network())
+
+
 def test_a_missing_file_is_the_systems_error(path):
     with pytest.raises(FileNotFoundError):
         load(network(), path)
