@@ -90,6 +90,7 @@ def derivative(
     Raises ValueError for an unknown method, an x that is not finite, a step that is 0 or vanishes
     beside x; TypeError if f returns something else than a number, or cannot do the complex step.
     """
+    _check_function(f)
     probe = _Probe(lambda index, value: f(value))
     return _finish(probe, [_differentiate(probe, 0, _number(x, "x"), method, step)])[0]
 
@@ -105,11 +106,19 @@ def gradient(
     >>> gradient(lambda a, b: a * b, [2.0, 3.0], method="forward").evaluations
     3
     """
+    _check_function(f)
+    if not hasattr(xs, "__iter__"):
+        raise TypeError(f"xs is {_show(xs)}: list the numbers, as in gradient(f, [2.0, 3.0])")
     point = [_number(x, f"xs[{index}]") for index, x in enumerate(xs)]
     call: Callable[..., Any] = f if _takes(f, len(point)) else lambda *values: f(list(values))
     probe = _Probe(lambda index, value: call(*point[:index], value, *point[index + 1 :]))
     slopes = [_differentiate(probe, index, x, method, step) for index, x in enumerate(point)]
     return _finish(probe, slopes)
+
+
+def _check_function(f: Any) -> None:
+    if not callable(f):
+        raise TypeError(f"f is {_show(f)}: give the function itself, without calling it")
 
 
 def _takes(f: Callable[..., Any], count: int) -> bool:
@@ -388,6 +397,7 @@ def check(f: Callable[..., Any], *xs: Any, tolerance: float = 1e-6) -> Report:
     """
     from micrograd_scratch.engine import Value
 
+    _check_function(f)
     if not xs:
         raise ValueError("check needs a point, as in check(f, 0.5, 2.0), or see check_model")
     names = _input_names(f, xs)
