@@ -899,12 +899,38 @@ def test_what_numpy_has_under_the_name_of_your_operation_is_not_taken_for_it(nam
         (lambda a: mg.compile([a, 1.0]), "an output must be a Value, got float"),
         (lambda a: mg.compile(2 * a, inputs=a), "inputs is Value"),
         (lambda a: mg.compile(2 * a, inputs=[3.0]), "an input must be a Value, got float"),
+        (lambda a: mg.compile(2 * a, inputs=["a"]), "an input must be a Value, got str"),
+        (lambda a: mg.compile(2 * a, inputs=np.ones(2)), "an input must be a Value, got float64"),
         (lambda a: mg.compile(2 * a, parameters=a), "parameters is Value"),
         (lambda a: mg.compile(2 * a, parameters=[1.0]), "a parameter must be a Value, got float"),
         (lambda a: mg.compile(2 * a, inputs=[a])([1j]), "input 0 holds complex numbers"),
         (lambda a: mg.compile(2 * a)(parameters=[1j]), "parameters holds complex numbers"),
+        (lambda a: mg.compile(2 * a, inputs=[a])(a), "input 0 holds Value.*: pass numbers"),
+        (lambda a: mg.compile(2 * a)(parameters=[a]), "parameters holds Value.*: pass numbers"),
     ],
 )
 def test_what_is_no_value_is_named(call, message):
     with pytest.raises(TypeError, match=message):
         call(Value(1.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a, b: mg.compile(a * b, inputs=[b, [a, b]]), "'b'.* occurs twice among the inputs"),
+        (lambda a, b: mg.compile(a * b, parameters=[a, b, a]), "'a'.* twice among the parameters"),
+        (lambda a, b: mg.compile(a * b, [a, b], [b]), "'b'.* is both an input and a parameter"),
+        (lambda a, b: mg.compile(a * b)([1.0]), r"takes 0 inputs \(compile\(..., inputs=\) names"),
+        (lambda a, b: mg.compile(a * b, [[a, b]])([[1, 2], [3]]), "a must be an array of numbers"),
+        (lambda a, b: mg.compile(a * b, [a, b])([1], ["x"]), r"b must be .* numbers \(.*'x'"),
+    ],
+)
+def test_values_given_twice_and_arrays_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call(Value(1.0, label="a"), Value(2.0, label="b"))
+    assert "\n" not in str(caught.value)
+
+
+def test_inputs_may_be_an_array_of_values():
+    a, b = Value(1.0), Value(2.0)
+    assert mg.compile(a - b, inputs=np.array([b, a]))([1.0, 2.0], [5.0, 5.0]).tolist() == [4.0, 3.0]

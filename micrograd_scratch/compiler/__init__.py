@@ -48,6 +48,7 @@ order, each file knowing only those before it:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,7 +73,8 @@ def compile(
     outputs     a Value, or a list of Values; or a function of Values that returns either, which
                 is recorded when the program is first called, and checked (see trace.py)
     inputs      Values, lists of Values or nested lists of equal lengths: what a call passes arrays
-                for, with an axis of rows in front; recorded once, for one row
+                for, with an axis of rows in front; recorded once, for one row. The outputs need
+                not depend on all of them
     parameters  the leaves by which gradients are taken; default: every leaf that is neither an
                 input nor a constant, in order of first use
     dtype       "float64" or "float32"
@@ -86,8 +88,7 @@ def compile(
         parameters = _listed("parameters", parameters)
         for parameter in parameters:
             _check_value("a parameter", parameter)
-        if len(set(parameters)) < len(parameters):
-            raise ValueError("a Value occurs twice among the parameters: pass it once")
+        _check_once("parameters", parameters)
     if callable(outputs):
         if inputs is not None:
             raise TypeError("compile(f) finds its inputs at the first call: leave `inputs` out")
@@ -99,18 +100,18 @@ def compile(
     for result in results:
         _check_value("an output", result)
     described, leaves = [], []
-    for position, given in enumerate(_listed("inputs", inputs or ())):
+    for position, given in enumerate(_listed("inputs", () if inputs is None else inputs)):
         cells, shape = _flatten(given)
         label = cells[0].label.partition("[")[0] if cells else ""
         described.append((label or f"input {position}", shape))
         leaves += cells
+    _check_once("inputs", leaves)
     fed = set(leaves)
-    if len(fed) < len(leaves):
-        raise ValueError("a Value occurs twice among the inputs: pass it once")
     if not results:
         raise ValueError("there is nothing to compile: pass at least one output")
-    if not fed.isdisjoint(parameters or ()):
-        raise ValueError("a Value is both an input and a parameter: choose one")
+    both = [parameter for parameter in parameters or () if parameter in fed]
+    if both:
+        raise ValueError(f"{both[0]!r} is both an input and a parameter: choose one")
     nodes = topological_order(*results)
     if parameters is None:
         parameters = [
@@ -133,11 +134,17 @@ def _check_value(what: str, given: Any) -> None:
         raise TypeError(f"{what} must be a Value, got {type(given).__name__}")
 
 
+def _check_once(name: str, values: Sequence[Value]) -> None:
+    if len(set(values)) < len(values):
+        twice = next(value for value, count in Counter(values).items() if count > 1)
+        raise ValueError(f"{twice!r} occurs twice among the {name}: pass it once")
+
+
 def _flatten(given: Any) -> tuple[list[Value], tuple[int, ...]]:
     """The Values of a nested list in order, and its shape."""
     if isinstance(given, Value):
         return [given], ()
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, str):
         _check_value("an input", given)
     parts = [_flatten(item) for item in given]
     if not parts or any(shape != parts[0][1] for _, shape in parts):

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import engine
 from ..engine import AnomalyError, Value, _set_grads
+from ..operations import shown
 from . import interpret
 from .execution import (
     Again,
@@ -305,14 +306,18 @@ class Program:
 
     def _real(self, name: str, given: Any) -> np.ndarray:
         """What was given as an array of the program's own kind of numbers."""
-        array = np.asarray(given)
-        if array.dtype == self.dtype:
-            return array
-        if array.dtype.kind == "c":
-            raise TypeError(f"{name} holds complex numbers: pass real ones, such as its .real")
-        if array.dtype.kind == "O" and any(x is None for x in array.flat):
-            raise TypeError(f"{name} holds None: pass numbers")
-        return array.astype(self.dtype)
+        try:
+            array = np.asarray(given)
+            if array.dtype == self.dtype:
+                return array
+            if array.dtype.kind == "c":
+                raise TypeError(f"{name} holds complex numbers: pass real ones, such as its .real")
+            for x in array.flat if array.dtype.kind == "O" else ():
+                if x is None or isinstance(x, Value):
+                    raise TypeError(f"{name} holds {shown(x)}: pass numbers")
+            return array.astype(self.dtype)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array of numbers ({error})") from None
 
     def _gradient(self, out: Any) -> np.ndarray:
         size = len(self.parameters)
@@ -329,7 +334,7 @@ class Program:
         if not inputs and not self.inputs:
             return [], 1, False
         if len(inputs) != len(self.inputs):
-            names = ", ".join(name for name, _ in self.inputs)
+            names = ", ".join(name for name, _ in self.inputs) or "compile(..., inputs=) names them"
             raise ValueError(
                 f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}"
             )
