@@ -116,9 +116,9 @@ def gradient(
     return _finish(probe, slopes)
 
 
-def _check_function(f: Any) -> None:
+def _check_function(f: Any, name: str = "f") -> None:
     if not callable(f):
-        raise TypeError(f"f is {_show(f)}: give the function itself, without calling it")
+        raise TypeError(f"{name} is {_show(f)}: give the function itself, without calling it")
 
 
 def _takes(f: Callable[..., Any], count: int) -> bool:
@@ -434,6 +434,9 @@ def check_model(
     Raises ValueError for no parameters, one that is not a leaf, or a loss that gives two answers at
     one point.
     """
+    _check_function(loss, "loss")
+    if not hasattr(parameters, "__iter__"):
+        raise TypeError(f"parameters is {_show(parameters)}: pass model.parameters()")
     parameters = list(parameters)
     if not parameters:
         raise ValueError("parameters is empty: pass model.parameters()")

@@ -240,6 +240,8 @@ def test_numbers_of_all_kinds_and_values_go_in_and_come_out():
         (lambda: check(lambda x: "no", 1.0), TypeError, "'no'"),
         (lambda: check(lambda x: x + random.random(), 1.0), ValueError, "randomness"),
         (lambda: check_model(lambda: Value(1.0), []), ValueError, "parameters is empty"),
+        (lambda: check_model(2.0, [Value(1.0)]), TypeError, "loss is 2.0 .*: give the function"),
+        (lambda: check_model(lambda: Value(1.0), 2.0), TypeError, "is 2.0 .* model.parameters"),
         (
             lambda: check_model(lambda: Value(1.0), [Value(1.0) + 1]),
             ValueError,
