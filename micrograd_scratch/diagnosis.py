@@ -28,6 +28,7 @@ from .training import (
     compile_loss,
     find_anomaly,
     find_loss,
+    find_optimizer,
     parameters_of,
 )
 
@@ -142,7 +143,7 @@ def diagnose(
     """
     X, Y = checked_data(X, Y)
     loss = find_loss(loss)
-    optimizer = optim.Adam() if optimizer is None else optimizer
+    optimizer = find_optimizer(optimizer)
     parameters = parameters_of(model)
     theta = np.array([p.data for p in parameters])
     program = compile_loss(model, loss, X, Y)

@@ -54,6 +54,8 @@ class History(Mapping[str, Sequence[float]]):
 
     def __getitem__(self, key: str | int) -> Any:
         if isinstance(key, str):
+            if key not in self._curves:
+                raise KeyError(f"the history has no {key!r}: it has {', '.join(self._curves)}")
             return self._curves[key]
         return {name: curve[key] for name, curve in self._curves.items()}
 
@@ -154,9 +156,7 @@ def fit(
     size = rows if batch_size is None else min(_whole("batch_size", batch_size), rows)
     epochs = _whole("epochs", epochs)
     patience = None if patience is None else _whole("patience", patience)
-    optimizer = optim.Adam() if optimizer is None else optimizer
-    if isinstance(optimizer, type) or not callable(getattr(optimizer, "update", None)):
-        raise TypeError(f"optimizer is {optimizer!r}: give one of optim's, such as Adam(0.01)")
+    optimizer = find_optimizer(optimizer)
     metrics = [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
     callbacks = [callbacks] if callable(callbacks) else callbacks
     measured = {_name(metric): _metric(metric, loss) for metric in metrics}
@@ -280,6 +280,15 @@ def find_loss(loss: Loss) -> Callable[[Any, Any], Any]:
 _LOSSES = (
     "squared_error", "mean_squared_error", "binary_cross_entropy", "cross_entropy", "hinge",
 )  # fmt: skip
+
+
+def find_optimizer(optimizer: optim.Optimizer | None) -> optim.Optimizer:
+    """The optimizer, Adam() for None; TypeError for what is none."""
+    if optimizer is None:
+        return optim.Adam()
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(f"optimizer is {optimizer!r}: give one of optim's, such as Adam(0.01)")
+    return optimizer
 
 
 def checked_data(X: Any, Y: Any, dtype: str = "float64") -> tuple[Array, Array]:

@@ -292,5 +292,7 @@ def test_errors_are_those_of_fit():
     X, Y = rows()
     with pytest.raises(ValueError, match="corss"):
         diagnose(network((3, 2)), X, Y, "corss_entropy")
+    with pytest.raises(TypeError, match=r"optimizer is 'adam': give .* Adam\(0.01\)"):
+        diagnose(network((3, 2)), X, Y, "cross_entropy", "adam")
     with pytest.raises(TypeError, match=r"parameters\(\)"):
         diagnose(lambda x: x, X, Y, "squared_error")

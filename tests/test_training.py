@@ -589,6 +589,8 @@ def test_the_history_is_floats_by_name_and_by_epoch():
     assert "3 epochs" in repr(history) and "loss" in repr(history)
     with pytest.raises(AttributeError, match="no 'validation_loss': it has loss, accuracy"):
         history.validation_loss  # noqa: B018
+    with pytest.raises(KeyError, match="no 'validation_loss': it has loss, accuracy"):
+        history["validation_loss"]
     again = pickle.loads(pickle.dumps(history))
     assert isinstance(again, History) and again.loss == history.loss
 
