@@ -40,7 +40,7 @@ from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
 from micrograd_scratch.compiler.schedule import schedule
-from micrograd_scratch.compiler.steps import RESERVED, Layout, grid_steps
+from micrograd_scratch.compiler.steps import COPY, RESERVED, Layout, Operand, Step, grid_steps
 from micrograd_scratch.compiler.views import view_text
 from micrograd_scratch.compiler.writer import Array, Instruction, Writer
 
@@ -705,17 +705,28 @@ def test_columns_of_a_matrix_are_slices(offset, size, text):
 
 # ---------------------------------------------------------------- arrivals
 def test_a_block_fetches_all_that_was_sent_to_it_and_nothing_else():
-    arrivals = Arrivals({ROWS: np.array([0, 10, 20])})
-    arrivals.send(ROWS, np.array([21, 12, 13, 3]), np.array([100, 101, 102, 103]))
-    arrivals.send(ROWS, np.array([12, 19]), np.array([104, 105]))
-    arrivals.send(ROWS, np.array([], dtype=int), np.array([], dtype=int))
+    first, second, never = (
+        Operand((len(c),), address(ROWS, np.array(c))) for c in ([21, 12, 13, 3], [12, 5, 19], [14])
+    )
+    layout = Layout(sizes=[0, 3, 30, 0])
+    for operands in ([first], [second, never]):
+        out = Operand((10,), regular=(ROWS, 10 * (1 + len(layout.steps)), (1,)))
+        layout.steps.append(Step("map", COPY, operands, out, np.zeros(10, dtype=int)))
+
+    def wanted(operand):
+        here = np.flatnonzero(operand.cells != address(ROWS, 5))
+        return here, operand.cells[here] - address(ROWS, 0)
+
+    arrivals = Arrivals(layout, wanted)
+    arrivals.send(second, np.array([104, 99, 105]))
+    arrivals.send(first, np.array([100, 101, 102, 103]))
     cells, at = arrivals.fetch(ROWS, 10)
     assert cells.tolist() == [12, 12, 13, 19] and at.tolist() == [101, 104, 102, 105]
     found, slabs = in_slabs(cells, at, nothing=99)
     assert found.tolist() == [12, 13, 19]  # those with most terms first
     assert [slab.tolist() for slab in slabs] == [[[101, 102, 105]], [[104]]]
-    assert not len(arrivals.fetch(ROWS, 15)[0])  # once is enough
     assert arrivals.fetch(ROWS, 0)[0].tolist() == [3]
+    assert arrivals.fetch(ROWS, 29)[1].tolist() == [100]
 
 
 def test_slabs_are_as_many_terms_as_a_power_of_two():

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..operations import Operation
-from .arrivals import Arrivals, in_order, in_slabs
+from .arrivals import Arrivals, in_slabs
 from .cells import Marks, buffer_of, by_row, places, shows_once
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, ranked, unique
 from .loans import Loans
 from .memory import may_overwrite
-from .steps import RESERVED, Layout, Operand, Step, grid_steps
+from .steps import RESERVED, Operand, Step, grid_steps
 from .writer import Array, View, Writer
 
 
@@ -47,7 +47,7 @@ class Adjoints:
             if any(d and self.wants(o) for d, o in zip(depends, step.operands, strict=True)):
                 self.needed.mark(step.out)
         self.comes = self.where_adjoints_come()
-        self.arrivals = Arrivals(_starts(self.layout))
+        self.arrivals = Arrivals(self.layout, self.wanted)
         self.loans = Loans(self.layout)
         self.equal: dict[Array, np.ndarray] = {}
         self.kept: dict[tuple[Array, bool], np.ndarray] = {}  # terms that wait, by row -> cells
@@ -132,8 +132,7 @@ class Adjoints:
 
         spent  where the adjoint of the step at hand is, if this is its last use there
         """
-        writer, space = self.writer, operand.space
-        with_rows = by_row(space)
+        writer, with_rows = self.writer, by_row(operand.space)
         axes = broadcast_axes(operand, term, with_rows)
         if self.assignable(operand):
             if axes or spent is None or not self.overwrite(operand, term, spent):
@@ -154,9 +153,7 @@ class Adjoints:
             out = writer.view(operand, gradient=True, expand=term.by_row or term.expanded)
             writer.emit("add({0}, {1}, {out})", [out, term], out)
             return
-        here, at = self.wanted(operand)
-        lies = np.broadcast_to(self.keep(term, with_rows), operand.shape).reshape(-1)
-        self.arrivals.send(space, at, lies[here])
+        self.arrivals.send(operand, np.broadcast_to(self.keep(term, with_rows), operand.shape))
 
     def assign(self, operand: Operand, term: Array, axes: list[int], with_rows: bool) -> None:
         """Write the first adjoint of an operand, summed over axes, or let it read one it equals."""
@@ -239,12 +236,14 @@ class Adjoints:
         if not len(cells):
             return
         self.settle(Operand(cells.shape, (space << SHIFT) + cells))
-        together = space in (FREE, ROWS)
-        if together:  # what has been written there is one more term
-            there = unique(cells[self.written[space][cells]])
-            cells, at = in_order(np.concatenate([cells, there]), np.concatenate([at, there]))
+        there = unique(cells[self.written[space][cells]])
+        fresh = not len(there)
+        if not fresh and space in (FREE, ROWS):  # what has been written is one more term
+            cells, at = np.concatenate([cells, there]), np.concatenate([at, there])
+            order = np.argsort(cells, kind="stable")
+            cells, at, fresh = cells[order], at[order], True
         found, sums = self.pile(cells, at) if by_row(space) else self.column(cells, at)
-        self.deliver(space, found, sums, together or not self.written[space][found].any())
+        self.deliver(space, found, sums, fresh)
 
     def column(self, cells: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, Array]:
         """The different ones of these cells, and the sums of their terms, the same for all rows.
@@ -311,14 +310,6 @@ def broadcast_axes(operand: Operand, term: Array, with_rows: bool) -> list[int]:
     """Along which axes of a term an operand is broadcast; that of rows is behind the last."""
     axes = [axis for axis, n in enumerate(operand.shape) if n == 1 < term.shape[axis]]
     return axes + [len(term.shape)] * (term.by_row and not with_rows)
-
-
-def _starts(layout: Layout) -> dict[int, np.ndarray]:
-    """For every space, where its blocks start; what no step computes is one block."""
-    return {
-        space: np.array([0, *(block.view[1] for block in layout.blocks(space))])
-        for space in range(len(layout.sizes))
-    }
 
 
 def _is_plain(view: View) -> bool:

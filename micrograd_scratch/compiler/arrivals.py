@@ -8,44 +8,56 @@ rows). This file only keeps the books; the lines are in adjoints.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from .cells import shows_once
 from .factor import ranked
+from .steps import Layout, Operand
 
 
 class Arrivals:
     """For every block of cells: the pairs (cell, where its term lies).
 
-    starts  space -> the first cell of each of its blocks, ascending
+    wanted  operand -> where in its grid it wants adjoints, and for which cells of its space
     """
 
-    def __init__(self, starts: dict[int, np.ndarray]) -> None:
-        self.starts = starts
-        self.waiting: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    def __init__(
+        self, layout: Layout, wanted: Callable[[Operand], tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        spaces = range(len(layout.sizes))
+        awaited: list[list[np.ndarray]] = [[np.empty(0, dtype=int)] for _ in spaces]
+        counts = [0 for _ in spaces]
+        self.senders: dict[Operand, list[tuple[np.ndarray, slice]]] = {}  # where in `terms`
+        for operand in (operand for step in layout.steps for operand in step.operands):
+            if operand.cells is not None and not shows_once(operand):
+                space, (here, cells) = operand.space, wanted(operand)
+                awaited[space].append(cells)
+                part = slice(counts[space], counts[space] + len(cells))
+                self.senders.setdefault(operand, []).append((here, part))
+                counts[space] = part.stop
+        every = [np.concatenate(cells) for cells in awaited]
+        self.order = [np.argsort(cells, kind="stable") for cells in every]
+        self.cells = [cells[order] for cells, order in zip(every, self.order, strict=True)]
+        self.terms = [np.full(count, -1) for count in counts]
+        self.starts = [
+            np.array([0, *(block.view[1] for block in layout.blocks(space)), max(size, 1)])
+            for space, size in enumerate(layout.sizes)
+        ]
 
-    def send(self, space: int, cells: np.ndarray, at: np.ndarray) -> None:
-        """Note that cells[i] of `space` awaits the term at at[i], among the adjoints."""
-        cells, at = in_order(cells, at)
-        block = np.searchsorted(self.starts[space], cells, side="right")
-        cuts = [0, *((block[1:] != block[:-1]).nonzero()[0] + 1).tolist(), len(cells)]
-        for a, b in zip(cuts, cuts[1:], strict=False):
-            if a < b:
-                self.waiting.setdefault((space, int(block[a])), []).append((cells[a:b], at[a:b]))
+    def send(self, operand: Operand, at: np.ndarray) -> None:
+        """Note where the terms of an operand's adjoint lie, in the shape of its grid."""
+        here, part = self.senders[operand].pop()
+        self.terms[operand.space][part] = at.reshape(-1)[here]
 
     def fetch(self, space: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
         """All pairs (cells, at) of the block of a cell, by ascending cell."""
         block = int(np.searchsorted(self.starts[space], cell, side="right"))
-        pairs = self.waiting.pop((space, block), [])
-        if not pairs:
-            return np.empty(0, dtype=int), np.empty(0, dtype=int)
-        cells, at = map(np.concatenate, zip(*pairs, strict=True))
-        return in_order(cells, at)
-
-
-def in_order(cells: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs by ascending cell; those of one cell in the order in which they came."""
-    order = np.argsort(cells, kind="stable")
-    return cells[order], at[order]
+        low, high = np.searchsorted(self.cells[space], self.starts[space][block - 1 : block + 1])
+        at = self.terms[space][self.order[space][low:high]]
+        sent = at >= 0
+        return self.cells[space][low:high][sent], at[sent]
 
 
 def in_slabs(

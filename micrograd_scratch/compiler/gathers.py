@@ -10,6 +10,7 @@ cells come to lie apart: layout.py.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,19 +54,25 @@ def in_one_space(layout: Layout) -> Layout:
 
     Of an input all would be transposed for every `take`.
     """
-    strangers = {home: _Strangers(layout, home) for home in (FREE, ROWS)}
-    if not any(len(each.cells) for each in strangers.values()):
+    homes = {
+        operand: _home(operand)
+        for step in layout.steps
+        for operand in step.operands
+        if not operand.is_view and operand.spaces != [_home(operand)]
+    }
+    if not homes:
         return layout
     found = replace(layout, steps=[], sizes=list(layout.sizes), copied={})
     made = Marks(layout.sizes)
     for space, marks in enumerate(made.spaces):
         marks[:] = space not in (FREE, ROWS)
+    strangers = {
+        home: _Strangers([o for o, own in homes.items() if own == home], home)
+        for home in (FREE, ROWS)
+    }
     for step in layout.steps:
         operands = [
-            strangers[_home(operand)].at_home(operand, found, made)
-            if _is_scattered(operand)
-            else operand
-            for operand in step.operands
+            strangers[homes[o]].at_home(o, found, made) if o in homes else o for o in step.operands
         ]
         made.mark(step.out)
         found.steps.append(replace(step, operands=operands))
@@ -80,14 +87,8 @@ class _Strangers:
     numbers  (n,) the numbers of what are constants
     """
 
-    def __init__(self, layout: Layout, home: int) -> None:
+    def __init__(self, operands: Sequence[Operand], home: int) -> None:
         self.home = home
-        operands = [
-            operand
-            for step in layout.steps
-            for operand in step.operands
-            if _is_scattered(operand) and _home(operand) == home
-        ]
         found = [o.addresses[o.addresses >> SHIFT != home] for o in operands]
         self.cells = _filled_up(unique(np.concatenate([np.empty(0, dtype=int), *found])))
         self.copies = np.full(len(self.cells), HOLE)
@@ -108,7 +109,7 @@ class _Strangers:
         if (self.copies[at] == HOLE).any():
             self.copy(layout, made)
         cells[strange] = self.copies[at]
-        regular = None if operand.dead is not None else regular_form(cells, layout.sizes)
+        regular = regular_form(cells, layout.sizes) if strange.all() else None
         return Operand(operand.shape, cells, regular=regular, dead=operand.dead)
 
     def copy(self, layout: Layout, made: Marks) -> None:
@@ -134,11 +135,6 @@ def _home(operand: Operand) -> int:
     if any(map(by_row, operand.spaces)):
         return ROWS
     return THETA if operand.spaces == [THETA] else FREE
-
-
-def _is_scattered(operand: Operand) -> bool:
-    """Whether it is gathered, but not from its home alone."""
-    return not operand.is_view and operand.spaces != [_home(operand)]
 
 
 def _filled_up(cells: np.ndarray) -> np.ndarray:

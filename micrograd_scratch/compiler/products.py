@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..operations import multiply
-from .cells import by_row
+from .cells import by_row, shows_once
 from .factor import FIRST_INPUT, FREE, ROWS, THETA
 from .forms import Form
 from .steps import Operand
@@ -176,11 +176,11 @@ class Product(_Dots):
         return single and right.regular is not None and right.regular[0] >= FIRST_INPUT
 
     def vectors(self) -> list[Array] | None:
-        """Both sides of a single dot as vectors, if the same for all rows and not gathered."""
+        """Both sides of a single dot as vectors, if the same for all rows, and views of as many."""
         sides = self.step.operands[:2]
         if self.out.shape != (1, 1) or self.out.by_row:
             return None
-        if not all(side.cells is None or side.regular is not None for side in sides):
+        if not all(side.cells is None or shows_once(side) for side in sides):
             return None
         return [
             self.writer.view(as_row(side)) if side.cells is not None else self.literal_row(side)
