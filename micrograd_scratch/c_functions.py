@@ -313,8 +313,8 @@ def is_plain(model: MLP) -> bool:
 class NetworkFunctions:
     """The C functions of an MLP, as loops over its layers."""
 
-    def __init__(self, writer: CWriter, model: MLP, name: str, linkage: str = "") -> None:
-        self.writer, self.name, self.linkage = writer, name, linkage
+    def __init__(self, writer: CWriter, model: MLP, name: str) -> None:
+        self.name = name
         self.layers: list[tuple[int, int, int, GraphFunctions | None]] = []
         self.activations: dict[Any, GraphFunctions] = {}
         offset = 0
@@ -369,7 +369,7 @@ class NetworkFunctions:
         out.append(_LAYER_FORWARD)
         ahead = [f"double {name}[{n}];" for name, n in arrays if not name.startswith("d")]
         behind = [f"double {name}[{n}];" for name, n in arrays if name.startswith("d")]
-        value, grad = (signature(self.name, i, self.linkage) for i in (False, True))
+        value, grad = (signature(self.name, i) for i in (False, True))
         out.append(block(value, [*ahead, *forward]))
         if gradient:
             out += [_LAYER_BACKWARD, block(grad, [*ahead, *behind, *forward, *backward])]
