@@ -16,13 +16,14 @@ import math
 import operator
 import os
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .files import write_whole
 
 Pair = tuple[NDArray[np.floating[Any]], NDArray[Any]]  # (X, Y)
 
@@ -199,14 +200,7 @@ def _download(place: Path, name: str) -> Path:
             packed = response.read(LIMIT + 1)
         if hashlib.sha256(packed).hexdigest() != MNIST_SHA256[name]:
             raise OSError("its SHA-256 is not the one pinned, it came damaged or changed")
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place) as scratch:  # removed whatever happens
-            fresh = Path(scratch) / path.name
-            with open(fresh, "wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, path)
+        write_whole(path, packed)
     except (OSError, HTTPException) as error:
         raise DataError(
             f"{path}: not there, and {url} could not be fetched ({error}); "

@@ -6,9 +6,9 @@ comparison to a folder. It leaves out graphs and networks, which are drawn by Gr
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from .collapsing import find_parts
 from .comparison import Comparison, Gradients, Growth, Shares, StepSizes, Training
 from .engine import as_value, no_grad
+from .files import write_whole
 
 ADVICE = "pictures need matplotlib, the extra [plot]: pip install matplotlib"
 # A method keeps its color in all pictures, an executor its line and marker. Okabe and Ito's
@@ -174,18 +175,15 @@ def save_pictures(
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     paths = []
     for part, draw in PICTURES.items():
         figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         draw(getattr(comparison, part), ax=figure.subplots())
         for extension in formats:
-            path = place / f"{part}.{extension}"
-            with tempfile.TemporaryDirectory(dir=place) as scratch:  # removed whatever happens
-                fresh = Path(scratch) / path.name
-                figure.savefig(fresh, dpi=150)
-                os.replace(fresh, path)
-            paths.append(path)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=extension, dpi=150)
+            paths.append(place / f"{part}.{extension}")
+            write_whole(paths[-1], picture.getvalue())
     return paths
 
 

@@ -12,7 +12,6 @@ import base64
 import html
 import os
 import re
-import secrets
 import shutil
 import threading
 import unicodedata
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import graphviz  # type: ignore[import-untyped]
+
+from .files import write_whole
 
 BACKGROUND = "#fbfbf9"  # opaque, so that dark text can be read in light and in dark notebooks
 _OTHER_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ps", ".eps"}
@@ -83,7 +84,7 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         if not (skip_existing and path.exists()):
             as_picture = suffix in PICTURES
             content = self.pipe(PICTURES[suffix]) if as_picture else self.source.encode("utf-8")
-            write_atomically(path, content)
+            write_whole(path, content)
         return str(path)
 
     def copy(self) -> Drawing:
@@ -128,7 +129,7 @@ class StandalonePicture:
         if path.suffix.lower() != ".svg":
             kind = type(self).__name__.lower()
             raise ValueError(f"this picture ({kind}) is saved as .svg, got {path.name!r}")
-        write_atomically(path, self.svg.encode("utf-8"))
+        write_whole(path, self.svg.encode("utf-8"))
         return str(path)
 
     def _repr_mimebundle_(
@@ -196,19 +197,6 @@ def render_with_library(source: str, format: str, engine: str = "dot") -> bytes:
 
     with _one_at_a_time:
         return bytes(pygraphviz.AGraph(string=source).draw(format=format, prog=engine))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file appears complete or not at all, and keeps what it held if writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 # ---------------------------------------------------------------- text

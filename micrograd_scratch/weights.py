@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from .files import write_whole
 from .operations import shown
 
 FORMATS = (".safetensors", ".json")
@@ -46,14 +46,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
         arrays = {name: np.array(array, dtype=np.float64) for name, array in state.items()}
         content = _safetensors().save(arrays)
-    # A folder of its own beside the target: removed whatever happens, on the same disk.
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
-        fresh = Path(folder) / place.name
-        with open(fresh, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, place)
+    write_whole(place, content)
 
 
 def load(model: Any, path: str | os.PathLike[str]) -> None:

@@ -111,9 +111,8 @@ def test_a_picture_that_fails_leaves_the_old_one(result, tmp_path, monkeypatch):
     old = tmp_path / "gradients.png"
     old.write_bytes(b"old")
 
-    def fails(self, path, **options):
-        with open(path, "wb") as file:
-            file.write(b"half")
+    def fails(self, file, **options):
+        file.write(b"half")
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Figure, "savefig", fails)

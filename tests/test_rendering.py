@@ -24,7 +24,6 @@ from micrograd_scratch.rendering import (
     label_text,
     layout_engine,
     printable,
-    write_atomically,
 )
 
 NASTY = [
@@ -281,26 +280,6 @@ def test_saving_by_suffix(engine, tmp_path):
     drawing.save(tmp_path / "picture.svg", skip_existing=True)
     assert (tmp_path / "picture.svg").read_text() == "old"
     assert not list(tmp_path.rglob(".*"))
-
-
-def test_files_appear_complete_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "x.svg"
-    path.write_text("old")
-
-    def broken(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("micrograd_scratch.rendering.os.replace", broken)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_files_get_the_permissions_that_new_files_get(tmp_path):
-    write_atomically(tmp_path / "a", b"")
-    (tmp_path / "b").write_bytes(b"")
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 def test_nothing_is_loaded_before_it_is_needed():
