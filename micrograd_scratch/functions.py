@@ -8,6 +8,7 @@ whole data set (losses.py).
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from collections.abc import Iterable
 from math import copysign as _copysign
@@ -63,6 +64,10 @@ def _logaddexp(a: float, b: float) -> float:
     return max(a, b) + math.log1p(math.exp(-abs(a - b))) if a == a and b == b else nan
 
 
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    return minimum_of_two(maximum_of_two(x, low), high)
+
+
 def _clip_partials(y: Any, x: Any, low: Any, high: Any) -> tuple[Any, ...]:
     crossed = high < low  # then high wins
     return (
@@ -95,7 +100,7 @@ def _gelu_partials(y: Any, x: Any) -> tuple[Any]:
 _GELU_C, _GELU_D = 2.0 * math.sqrt(2.0 / math.pi), 0.044715  # Hendrycks and Gimpel 2016
 
 
-def _gelu_tanh_array(x: Any) -> Any:
+def _gelu_tanh(x: Any) -> Any:
     bounded = _bounded(x)
     s = sigmoid(_GELU_C * (bounded + _GELU_D * bounded * bounded * bounded))
     return maximum_of_two(x, -_FAR) * s
@@ -108,7 +113,7 @@ def _gelu_tanh_partials(y: Any, x: Any) -> tuple[Any]:
     return (s + x * s * sigmoid(-inner) * _GELU_C * (1.0 + 3.0 * _GELU_D * x * x),)
 
 
-def _silu_array(x: Any) -> Any:
+def _silu(x: Any) -> Any:
     return maximum_of_two(x, -_FAR) * sigmoid(x)
 
 
@@ -118,7 +123,7 @@ def _silu_partials(y: Any, x: Any) -> tuple[Any]:
     return (s + x * s * sigmoid(-x),)
 
 
-def _mish_array(x: Any) -> Any:
+def _mish(x: Any) -> Any:
     return maximum_of_two(x, -_FAR) * tanh(softplus(x))
 
 
@@ -172,9 +177,9 @@ selu        = operation("selu",  lambda x: _SELU_SCALE * (x if x > 0 else _SELU_
                         array=lambda x: _SELU_SCALE * where(x > 0, x, _SELU_ALPHA * expm1(minimum_of_two(x, 0.0))), kinks=(0,))
 gelu        = operation("gelu",  _gelu,       _gelu_partials,
                         array=lambda x: 0.5 * maximum_of_two(x, -_FAR) * erfc(-x * math.sqrt(0.5)))
-gelu_tanh   = operation("gelu_tanh", lambda x: _gelu_tanh_array(x), _gelu_tanh_partials, array=_gelu_tanh_array)
-silu        = operation("silu",  lambda x: _silu_array(x), _silu_partials,      array=_silu_array)
-mish        = operation("mish",  lambda x: _mish_array(x), _mish_partials,      array=_mish_array)
+gelu_tanh   = operation("gelu_tanh", _gelu_tanh, _gelu_tanh_partials, array=_gelu_tanh)
+silu        = operation("silu",  _silu,       _silu_partials,                    array=_silu)
+mish        = operation("mish",  _mish,       _mish_partials,                    array=_mish)
 softsign    = operation("softsign", lambda x: x / (1.0 + abs(x)),
                         lambda y, x: ((1.0 + 0.0 * y) / ((1.0 + absolute(x)) * (1.0 + absolute(x))),),  # nan if y is
                         array=lambda x: x / (1.0 + absolute(x)))
@@ -191,13 +196,12 @@ trunc       = operation("trunc", _rounded(math.trunc), lambda y, x: (None,),    
 rounded     = operation("round", _rounded(round),      lambda y, x: (None,),    limit=lambda x: x, array="rint")
 step        = operation("step",  lambda x: 1.0 if x > 0 else 0.0 if x <= 0 else x, lambda y, x: (None,), kinks=(0,),
                         array=lambda x: maximum_of_two(sign(x), 0.0))
-floor_divide = operation("//",   lambda a, b: a // b,  lambda y, a, b: (None, None), array="floor_divide",
-                        limit=lambda a, b: divide(a, b), domain=((-3, 3), (0.5, 3)))
-remainder   = operation("%",     lambda a, b: a % b,   lambda y, a, b: (1.0, -floor_divide(a, b)),
+floor_divide = operation("//",   operator.floordiv, lambda y, a, b: (None, None), array="floor_divide",
+                        limit=divide, domain=((-3, 3), (0.5, 3)))
+remainder   = operation("%",     operator.mod, lambda y, a, b: (1.0, -floor_divide(a, b)),
                         array="remainder", domain=((-3, 3), (0.5, 3)))
 fmod        = operation("fmod",  math.fmod,   lambda y, a, b: (1.0, -trunc(a / b)), domain=((-3, 3), (0.5, 3)))
-clip        = operation("clip",  lambda x, low, high: minimum_of_two(maximum_of_two(x, low), high), _clip_partials,
-                        array=lambda x, low, high: minimum_of_two(maximum_of_two(x, low), high),
+clip        = operation("clip",  _clip,       _clip_partials,                    array=_clip,
                         domain=((-3, 3), (-2, -1), (1, 2)))
 # fmt: on
 

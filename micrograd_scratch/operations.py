@@ -344,7 +344,7 @@ def _taken(index: float, *values: float, name: str = "index") -> float:
     return values[checked_index(index, len(values), name)]
 
 
-def _taken_array(index: Any, values: Sequence[Any]) -> Any:
+def _taken_array(index: Any, *values: Any) -> Any:
     y = values[0]
     for i in range(1, len(values)):
         y = where(index == i, values[i], y)
@@ -420,7 +420,7 @@ sigmoid        = operation("sigmoid", _sigmoid,    _sigmoid_partials,        arr
 relu           = operation("relu", lambda x: 0.0 if x <= 0 else x, lambda y, x: (x > 0,), kinks=(0,),
                            array=lambda x: maximum_of_two(x, 0.0))
 sign           = operation("sign", lambda x: 1.0 if x > 0 else -1.0 if x < 0 else x, lambda y, x: (None,), kinks=(0,))
-copysign    = operation("copysign", math.copysign, lambda y, a, b: (sign(a) * copysign(1.0, b), None))
+copysign       = operation("copysign", math.copysign, lambda y, a, b: (sign(a) * copysign(1.0, b), None))
 absolute       = operation("abs",  math.fabs,      lambda y, x: (sign(x),),  kinks=(0,))
 
 maximum_of_two = operation("maximum", lambda a, b: a if a > b or a != a else b,
@@ -433,7 +433,7 @@ dot_of         = operation("dot",   _dot,          _dot_partials,         array=
 total_of       = operation("total", _total,        lambda y, *xs: (1.0,) * len(xs), array=_total)
 largest_of     = operation("max",   _largest,      _share_of_ties,        array=lambda *xs: reduce(maximum_of_two, xs))
 smallest_of    = operation("min",   _smallest,     _share_of_ties,        array=lambda *xs: reduce(minimum_of_two, xs))
-take_of        = operation("take",  _taken,        array=lambda index, *values: _taken_array(index, values), partials=
+take_of        = operation("take",  _taken,        array=_taken_array,    partials=
                            lambda y, index, *values: (None, *(only_if(index == i, 1.0) for i in range(len(values)))))
 # fmt: on
 
