@@ -27,6 +27,7 @@ from micrograd_scratch.comparison import (
     compare_training,
     digits_problem,
     gradients,
+    growth,
     race,
     reference_gradient,
     shares,
@@ -311,7 +312,7 @@ def test_growth_counts_operations_and_fits_exponents():
             "forward differences": [(1 + k) * w for k, w in zip(n, evaluation, strict=True)],
             "central differences": [2 * k * w for k, w in zip(n, evaluation, strict=True)],
         }[e.method]
-        assert e.of_operations == pytest.approx(gradients.fitted_exponent(n, work), rel=1e-12)
+        assert e.of_operations == pytest.approx(growth.fitted_exponent(n, work), rel=1e-12)
         if e.method == "reverse mode":
             assert 0.7 < e.of_operations <= 1
         else:  # one exponent more, whatever the network
@@ -321,13 +322,13 @@ def test_growth_counts_operations_and_fits_exponents():
 
 
 def test_growth_spans_two_decades_by_default():
-    sizes = [hidden * 65 + 10 * (hidden + 1) for hidden in gradients.HIDDEN]
+    sizes = [hidden * 65 + 10 * (hidden + 1) for hidden in growth.HIDDEN]
     assert sizes[0] == 1060 and sizes[-1] >= 100 * sizes[0]
 
 
 def test_fitted_exponent():
-    assert gradients.fitted_exponent([1, 10, 100], [3, 300, 30000]) == pytest.approx(2.0)
-    assert math.isnan(gradients.fitted_exponent([10], [1.0]))
+    assert growth.fitted_exponent([1, 10, 100], [3, 300, 30000]) == pytest.approx(2.0)
+    assert math.isnan(growth.fitted_exponent([10], [1.0]))
 
 
 # -- shares ----------------------------------------------------------------------------------------

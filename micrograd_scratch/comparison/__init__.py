@@ -25,7 +25,8 @@ from typing import Any
 
 from ..tables import Result, Table, without_nan
 from .executors import EXECUTORS, Compiled, Executor, PlainFloats, ThroughValues
-from .gradients import Cost, Exponent, Gradients, Growth, compare_gradients, compare_growth
+from .gradients import Cost, Gradients, compare_gradients
+from .growth import Exponent, Growth, compare_growth
 from .problem import Problem, digits_problem, reference_gradient
 from .race import Training, TrainingRun, compare_training
 from .shares import Share, Shares, compare_shares
