@@ -10,13 +10,16 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .collapsing import find_parts
-from .comparison import Comparison, Gradients, Growth, Shares, StepSizes, Training
 from .engine import as_value, no_grad
 from .files import write_whole
+
+if TYPE_CHECKING:
+    from .comparison import Comparison, Gradients, Growth, Shares, StepSizes, Training
 
 ADVICE = "pictures need matplotlib, the extra [plot]: pip install matplotlib"
 # A method keeps its color in all pictures, an executor its line and marker. Okabe and Ito's
@@ -39,6 +42,7 @@ STEP_NAMES = {
 }
 STYLES = {"Values": ("-", "o"), "floats": ("--", "s")}
 OTHER_STYLE = (":", "^")
+_SIZE = (7.2, 4.8)  # inches
 CLASS_COLORS = ("#b35806", "#542788", "#009e73", "#56b4e9", "#e69f00", "#cc79a7")
 
 
@@ -172,19 +176,24 @@ def save_pictures(
 
     Each file appears whole or not at all. OSError if the folder cannot be written.
     """
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    place = Path(folder)
     paths = []
     for part, draw in PICTURES.items():
-        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-        draw(getattr(comparison, part), ax=figure.subplots())
-        for extension in formats:
-            picture = io.BytesIO()
-            figure.savefig(picture, format=extension, dpi=150)
-            paths.append(place / f"{part}.{extension}")
-            write_whole(paths[-1], picture.getvalue())
+        same = [Path(folder) / f"{part}.{extension}" for extension in formats]
+        save_picture(partial(draw, getattr(comparison, part)), *same, dpi=150)
+        paths += same
     return paths
+
+
+def save_picture(draw: Callable[[Any], Any], *paths: Path, dpi: int | str = "figure") -> None:
+    """Write what `draw` does with axes to every path, in the format of its suffix, as one whole."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(_SIZE, layout="constrained")
+    draw(figure.subplots())
+    for path in paths:
+        picture = io.BytesIO()
+        figure.savefig(picture, format=path.suffix[1:], dpi=dpi)
+        write_whole(path, picture.getvalue())
 
 
 def _axes(ax: Any) -> Any:
@@ -194,7 +203,7 @@ def _axes(ax: Any) -> Any:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(ADVICE) from error
-    return plt.subplots(figsize=(7.2, 4.8), layout="constrained")[1]
+    return plt.subplots(figsize=_SIZE, layout="constrained")[1]
 
 
 def _finished(ax: Any, beside: bool = False) -> Any:

@@ -179,11 +179,9 @@ def _train(options: argparse.Namespace) -> int:
         save(model, options.save)
         say(f"weights in {options.save}")
     if options.plot is not None and history.epochs:
-        from matplotlib.figure import Figure
+        from .plots import save_picture
 
-        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-        history.plot(ax=figure.subplots())
-        figure.savefig(options.plot)
+        save_picture(lambda ax: history.plot(ax=ax), options.plot)
         say(f"picture in {options.plot}")
     return 130 if history.stopped == "interrupted" else 0
 
@@ -288,11 +286,9 @@ def _starts(options: argparse.Namespace) -> int:
     else:
         print(found)
     if options.plot is not None:
-        from matplotlib.figure import Figure
+        from .plots import save_picture
 
-        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-        found.plot(figure.subplots())
-        figure.savefig(options.plot)
+        save_picture(found.plot, options.plot)
     return 0
 
 
