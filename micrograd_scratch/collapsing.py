@@ -280,8 +280,7 @@ class CollapsedPicture(Picture):
             what = "nodes" if first.op else f"{self.kind(first)}s"
             lines = [name] * bool(name) + [f"{len(box.nodes)} {what}"]
         data = [node.data for node in (box.outputs if box.part else box.nodes)]
-        if data:
-            lines.append(f"{'outputs' if box.part else 'data'} {range_text(data)}")
+        lines.append(f"{'outputs' if box.part else 'data'} {range_text(data)}")
         if grads := self.box_gradients(box):
             told = range_text(grads) if self.ran or any(grads) else "not run"
             lines.append(f"grad of parameters {told}" if box.part else f"grad {told}")

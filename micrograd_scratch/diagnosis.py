@@ -231,9 +231,7 @@ def _report(layer: _Layer, X: Array, theta: Array, gradient: Array, update: Arra
     operands = [v.parents[0] for v in layer.activations]
     wanted = list(dict.fromkeys([*layer.outputs, *operands]))
     column = {v: i for i, v in enumerate(wanted)}
-    numbers = np.empty((len(X), 0))
-    if wanted:
-        numbers = compile(wanted, inputs=[layer.inputs])(rows)
+    numbers = compile(wanted, inputs=[layer.inputs])(rows)
     outputs = numbers[:, [column[v] for v in layer.outputs]]
     slopes, shares = np.empty((2, len(X), len(layer.activations)))
     for i, v in enumerate(layer.activations):

@@ -91,11 +91,9 @@ def seconds_text(seconds: float) -> str:
     """A time in s or ms or us, to three digits: "47.3 ms", "1,210 s"."""
     if not math.isfinite(seconds):
         return "-"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size or unit == "us":
-            number = seconds / size
-            return f"{number:,.{max(0, 2 - int(math.log10(max(number, 1))))}f} {unit}"
-    raise AssertionError("the loop always returns")
+    unit, size = ("s", 1.0) if seconds >= 1.0 else ("ms", 1e-3) if seconds >= 1e-3 else ("us", 1e-6)
+    number = seconds / size
+    return f"{number:,.{max(0, 2 - int(math.log10(max(number, 1))))}f} {unit}"
 
 
 def error_text(error: float) -> str:
