@@ -91,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=35.0, metavar="N", help="time to measure (default 35)"
     )
     compare.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of weights and batches (default 0)"
+        "--seed",
+        type=train_command.seed,
+        default=0,
+        metavar="N",
+        help="of weights and batches (default 0)",
     )
     compare.add_argument("--json", action="store_true", help="print all numbers as JSON")
     compare.add_argument("--plot", type=Path, metavar="DIR", help="write pictures, PNG and SVG")
@@ -128,12 +132,6 @@ def _seconds(text: str) -> float:
     if not 1 <= seconds <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to 3600")
     return seconds
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:11]) < 2**32):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
-    return int(text)
 
 
 # -- compare ---------------------------------------------------------------------------------------

@@ -63,9 +63,7 @@ def add_subparser(commands: Any) -> None:
     add("--lr", type=_rate, metavar="X", help="learning rate")
     add("--epochs", type=_count, metavar="N", help="how often every row is seen")
     add("--batch", type=_count, metavar="N", help="rows in one step")
-    add(
-        "--seed", type=_seed, default=0, metavar="N", help="of weights, order and noise (default 0)"
-    )
+    add("--seed", type=seed, default=0, metavar="N", help="of weights, order and noise (default 0)")
     add("--folder", type=Path, metavar="DIR", help="where MNIST's files are (default: the cache)")
     add("--starts", type=_count, metavar="N", help="xor: how many of N starts get stuck, by width")
     add("--diagnose", action="store_true", help="say what stands in the way of learning, if any")
@@ -308,7 +306,8 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(_count, text.split(",")))
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """A seed, as every command takes it."""
     if not (text.isascii() and text.isdigit() and int(text[:11]) < 2**32):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
     return int(text)
