@@ -413,17 +413,25 @@ def legend_label(
         if largest is None:
             cells.append(f'<TD BGCOLOR="{NOT_RUN}">backward has not run from here</TD>')
         else:
-            cells.append("<TD>gradient</TD>")
-            for share in (-1.0, -0.25, 0.0, 0.25, 1.0) if largest else (0.0,):
-                color = color_of(share * largest, largest)
-                cells.append(f'<TD BGCOLOR="{color}">{number_text(share * largest)}</TD>')
+            shares = (-1.0, -0.25, 0.0, 0.25, 1.0) if largest else (0.0,)
+            cells += ["<TD>gradient</TD>", *scale_cells(largest, shares)]
         rows.append(cells)
     if derivatives:
         note = "\n".join([_ON_THE_EDGES, note]) if note else _ON_THE_EDGES
-    for line in note.splitlines():
-        width = len(rows[0]) if rows else 1
-        rows.append([f'<TD COLSPAN="{width}">{cell_text(line)}</TD>'])
-    table = "".join(f"<TR>{''.join(cells)}</TR>" for cells in rows)
+    return legend_table(rows, note)
+
+
+def scale_cells(largest: float, shares: Sequence[float]) -> list[str]:
+    """These shares of the largest number, each on its color."""
+    numbers = [share * largest for share in shares]
+    return [f'<TD BGCOLOR="{color_of(x, largest)}">{number_text(x)}</TD>' for x in numbers]
+
+
+def legend_table(rows: Sequence[Sequence[str]], note: str) -> str:
+    """Rows of cells, and the lines of a note below them, as an HTML-like label."""
+    width = len(rows[0]) if rows else 1
+    lines = [[f'<TD COLSPAN="{width}">{cell_text(line)}</TD>'] for line in note.splitlines()]
+    table = "".join(f"<TR>{''.join(cells)}</TR>" for cells in [*rows, *lines])
     return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="3" CELLBORDER="0">{table}</TABLE>>'
 
 

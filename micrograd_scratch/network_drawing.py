@@ -16,10 +16,12 @@ from .drawing import (
     blank_drawing,
     color_of,
     largest_size,
+    legend_table,
     mix,
+    scale_cells,
 )
 from .engine import Value
-from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, printable
+from .rendering import BACKGROUND, Drawing, label_text, number_text, printable
 
 _MAX_WIDTH = 16
 _COLUMN, _ROW = 110.0, 46.0  # points between neurons
@@ -181,13 +183,8 @@ def _legend(what: str, heaviest: float, largest: float, summary: str) -> str:
         number = number_text(share * heaviest)
         cells.append(f'<TD><FONT COLOR="{color}"><B>━</B></FONT> {number}</TD>')
     if largest:
-        cells.append("<TD>activations</TD>")
-        for share in (-1.0, 0.0, 1.0):
-            color = color_of(share * largest, largest)
-            cells.append(f'<TD BGCOLOR="{color}">{number_text(share * largest)}</TD>')
-    below = f'<TD COLSPAN="{len(cells)}">{cell_text(summary)}</TD>'
-    rows = f"<TR>{''.join(cells)}</TR><TR>{below}</TR>"
-    return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="3" CELLBORDER="0">{rows}</TABLE>>'
+        cells += ["<TD>activations</TD>", *scale_cells(largest, (-1.0, 0.0, 1.0))]
+    return legend_table([cells], summary)
 
 
 def _text(
