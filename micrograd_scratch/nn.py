@@ -184,7 +184,7 @@ class MLP(Module):
         values: list[Value] = []
         for name, rows, matrix in named:
             array = state[name].tolist() if hasattr(state[name], "tolist") else state[name]
-            shape, wanted = _shape(array), _shape(rows)
+            shape, wanted = shape_of(array), shape_of(rows)
             if shape != wanted:
                 raise ValueError(f"{name} has shape {shape}, but the model needs {wanted}")
             values += [v for row in rows for v in row] if matrix else rows
@@ -283,16 +283,14 @@ def check_length(what: str, expected: int, x: Sequence[Any], names: Sequence[str
         )
 
 
-def _shape(nested: Any) -> tuple[int, ...]:
-    shape: tuple[int, ...] = ()
-    while isinstance(nested, (list, tuple)):
-        shape += (len(nested),)
-        if any(_shape(item) != _shape(nested[0]) for item in nested[1:]):
-            return shape + (-1,)  # ragged: fits nothing
-        if not nested:
-            break
-        nested = nested[0]
-    return shape
+def shape_of(nested: Any, axes: int = 8) -> tuple[int, ...] | str:
+    """The lengths of nested lists; "ragged" if they differ, or have more axes than that."""
+    if not isinstance(nested, (list, tuple)):
+        return ()
+    shapes = [shape_of(item, axes - 1) if axes else "ragged" for item in nested]
+    if any(shape != shapes[0] or shape == "ragged" for shape in shapes):
+        return "ragged"
+    return (len(nested), *(shapes[0] if shapes else ()))
 
 
 def _title(activation: Activation) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_whole
+from .nn import shape_of
 from .operations import shown
 
 FORMATS = (".safetensors", ".json")
@@ -67,7 +68,7 @@ def load(model: Any, path: str | os.PathLike[str]) -> None:
             "that the model does not know"
         )
     for name, array in expected.items():
-        shape, wanted = _shape(given[name]), _shape(array)
+        shape, wanted = shape_of(given[name]), shape_of(array)
         if shape != wanted:
             raise WeightsError(f"{place}: {name} has shape {shape}, but the model needs {wanted}")
         _check_finite(place, name, given[name])
@@ -147,16 +148,6 @@ def _check_finite(place: Path, name: str, array: Any) -> None:
 
 def _numbers(array: Any) -> list[Any]:
     return [x for item in array for x in _numbers(item)] if isinstance(array, list) else [array]
-
-
-def _shape(array: Any, axes: int = 8) -> tuple[int, ...] | str:
-    """The lengths of nested lists; "ragged" if they differ, or have more axes than that."""
-    if not isinstance(array, list):
-        return ()
-    shapes = [_shape(item, axes - 1) if axes else "ragged" for item in array]
-    if any(shape != shapes[0] or shape == "ragged" for shape in shapes):
-        return "ragged"
-    return (len(array), *(shapes[0] if shapes else ()))
 
 
 def _some(names: list[str]) -> str:
