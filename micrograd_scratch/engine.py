@@ -738,7 +738,7 @@ def _backward_checked(nodes: Sequence[Value]) -> None:
                 )
 
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _lines: dict[int, tuple[weakref.ref[Value], str]] = {}  # only filled inside a context
 
 

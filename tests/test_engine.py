@@ -676,6 +676,14 @@ def test_source_lines_are_forgotten_with_their_nodes():
     assert engine.source_line(mg.exp(x)) == ""
 
 
+def test_a_file_beside_the_package_is_none_of_it():
+    name = mg.__file__.replace("/__init__", "_demo")
+    scope = {}
+    exec(compile("def loss(x):\n    return x.log()", name, "exec"), scope)
+    with mg.detect_anomaly(), pytest.raises(mg.AnomalyError, match="micrograd_scratch_demo.py:2"):
+        scope["loss"](Value(-1.0))
+
+
 # ---------------------------------------------------------------- copies
 def test_copies():
     x = Value(2.0, label="x")
@@ -695,6 +703,8 @@ def test_copies():
     assert x.grad == 5.0 and y.grad == 0.0
     a, b = copy.deepcopy([y, x])  # shared between the two, as in the original
     assert a.parents[0].parents[0] is b
+    z, b, a = copy.deepcopy([y * 2, x, y])
+    assert z.parents[0] is a and a.parents[0].parents[0] is b
 
 
 def test_only_leaves_are_pickled():
