@@ -157,6 +157,7 @@ def test_results_are_plain_floats_and_lists_that_know_their_cost():
     assert g == pytest.approx([0.6, 0.8], rel=1e-11)
     assert pickle.loads(pickle.dumps(g)).evaluations == g.evaluations == 8
     assert gradient(lambda: 1.0, []) == []
+    assert gradient(lambda xs: xs[0] * xs[1], [2.0, 3.0]) == pytest.approx([3, 2])  # one list
 
 
 def test_ridders_error_bar_holds():
