@@ -301,6 +301,14 @@ def _power_limit(a: float, b: float) -> float:
     return math.copysign(inf, a) if odd else inf
 
 
+def _power_slope(a: Any, b: Any) -> Any:
+    return where(b == 0, 0.0, b * power(a, b - 1.0))
+
+
+def _power_exponent_slope(y: Any, a: Any, b: Any) -> Any:
+    return where((a == 0) * (b >= 0), 0.0, y * log(a))  # 0 ** b stays 0, whatever log(0) is
+
+
 def _dot(*operands: float) -> float:
     n = len(operands) // 2
     # -0.0 + x is x, whatever the sign of x
@@ -436,14 +444,6 @@ smallest_of    = operation("min",   _smallest,     _share_of_ties,        array=
 take_of        = operation("take",  _taken,        array=_taken_array,    partials=
                            lambda y, index, *values: (None, *(only_if(index == i, 1.0) for i in range(len(values)))))
 # fmt: on
-
-
-def _power_slope(a: Any, b: Any) -> Any:
-    return where(b == 0, 0.0, b * power(a, b - 1.0))
-
-
-def _power_exponent_slope(y: Any, a: Any, b: Any) -> Any:
-    return where((a == 0) * (b >= 0), 0.0, y * log(a))  # 0 ** b stays 0, whatever log(0) is
 
 
 # ---------------------------------------------------------------- rows of many, as functions
