@@ -17,6 +17,7 @@ import numpy as np
 
 from . import optim
 from .compiler import compile
+from .compiler.runtime import slopes_by_element
 from .engine import Value, topological_order
 from .operations import Operation
 from .tables import Result, Table
@@ -236,7 +237,8 @@ def _report(layer: _Layer, X: Array, theta: Array, gradient: Array, update: Arra
     slopes, shares = np.empty((2, len(X), len(layer.activations)))
     for i, v in enumerate(layer.activations):
         xs, ys = numbers[:, column[v.parents[0]]], numbers[:, column[v]]
-        slopes[:, i] = np.abs(v.row.partials(ys, xs)[0])
+        slope, _ = slopes_by_element(v.row, 0)  # on arrays, comparisons would add as bools do
+        slopes[:, i] = np.abs(slope(ys, xs))
         shares[:, i] = slopes[:, i] / max(abs(_slope_at(v.row, x)) for x in _GRID)
     units = len(layer.activations)
     rectifies = [_kind(v.row) == "rectifier" for v in layer.activations]

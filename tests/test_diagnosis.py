@@ -13,9 +13,11 @@ from micrograd_scratch import (
     activation,
     data,
     diagnose,
+    dot,
     fit,
     log,
     losses,
+    operation,
     optim,
 )
 from micrograd_scratch.diagnosis import _kind
@@ -70,6 +72,19 @@ def test_the_numbers_are_those_of_values(kind):
             assert report.dead == int((slopes == 0).all(axis=0).sum())
     assert [layer.name for layer in diagnosis.layers] == ["1", "2", "3"]
     assert diagnosis.layers[-1].units == 0 and math.isnan(diagnosis.layers[-1].slope)
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda y, x: ((x > 0) + (x > 1),), lambda y, x: ((x > 0) - (x > 1),)]
+)
+def test_slopes_of_rules_that_count_comparisons(rule):
+    kinked = operation("kinked", lambda x: max(x, 0.0) + max(x - 1.0, 0.0), rule)
+    X, Y = rows()
+    model = network((3, 4, 1), activation=kinked)
+    sums = [dot(n.w, x, n.b).data for x in X.tolist() for n in model.layers[0].neurons]
+    slopes = [abs(rule(None, x)[0]) for x in sums]
+    report = diagnose(model, X, 2 * Y - 1, "hinge").layers[0]
+    assert report.slope == pytest.approx(np.mean(slopes))
 
 
 def size(array):
