@@ -341,7 +341,7 @@ def blank_drawing() -> Drawing:
     )  # fmt: skip
 
 
-def edge_style(slope: Any, derivatives: bool, bright: bool | None = None) -> dict[str, str]:
+def edge_style(slope: Any, derivatives: bool, bright: bool | None) -> dict[str, str]:
     """Attributes of an edge with that local derivative; `bright` highlights it, or pales it."""
     style = {}
     if derivatives:

@@ -48,7 +48,7 @@ def bundle_of(compiled: Program | Stage | Stages, *formats: Any, **kinds: Any) -
 
 
 # ---------------------------------------------------------------- graphs of boxes
-def draw_program(program: Program, max_nodes: int = MAX_NODES, rankdir: str = "TB") -> Drawing:
+def draw_program(program: Program, max_nodes: int, rankdir: str) -> Drawing:
     """The steps of a program, each with its shape, its scalar nodes and the source it runs as.
 
     Inputs are a box; what else a step reads is told in the step. ValueError for more than
@@ -64,10 +64,7 @@ def draw_program(program: Program, max_nodes: int = MAX_NODES, rankdir: str = "T
 
 
 def draw_stage(
-    stage: Stage,
-    max_nodes: int = MAX_NODES,
-    rankdir: str = "TB",
-    source: Sequence[Sequence[str]] = (),
+    stage: Stage, max_nodes: int, rankdir: str, source: Sequence[Sequence[str]] = ()
 ) -> Drawing:
     """One stage of a program: what is computed together, and what it reads.
 

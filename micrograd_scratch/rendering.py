@@ -28,7 +28,7 @@ BACKGROUND = "#fbfbf9"  # opaque, so that dark text can be read in light and in 
 _OTHER_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ps", ".eps"}
 ADVICE = "(for pictures: pip install 'micrograd_scratch[draw]', or install Graphviz's dot)"
 PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
-_LONGEST_LABEL = 60
+_LONGEST_LABEL, _LONGEST_CELL = 60, 200
 _WIDEST_SHRUNK = 1500.0  # points; text could not be read if wider pictures were shrunk to a page
 
 
@@ -162,13 +162,13 @@ def mimebundle(
     return {format: content for format, content in bundle.items() if format in shown}
 
 
-def as_image(svg: str, description: str = "computation graph") -> str:
+def as_image(svg: str) -> str:
     """An HTML <img> with the SVG inside: shrunk to the page, or to be scrolled if very wide."""
     data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
     width = re.search(r'<svg width="([\d.]+)pt"', svg)
     wide = width is not None and float(width[1]) > _WIDEST_SHRUNK
     image = (
-        f'<img alt="{html.escape(description)}" style="max-width:{"none" if wide else "100%"}" '
+        f'<img alt="computation graph" style="max-width:{"none" if wide else "100%"}" '
         f'src="data:image/svg+xml;base64,{data}">'
     )
     return f'<div style="overflow-x:auto">{image}</div>' if wide else image
@@ -189,7 +189,7 @@ def layout_engine() -> str | None:
 _one_at_a_time = threading.Lock()  # Graphviz's library keeps its state in globals
 
 
-def render_with_library(source: str, format: str, engine: str = "dot") -> bytes:
+def render_with_library(source: str, format: str, engine: str) -> bytes:
     """The picture by pygraphviz's Graphviz, in this process; NoLayoutEngine without it."""
     if layout_engine() != "pygraphviz":
         raise NoLayoutEngine
@@ -228,9 +228,9 @@ def label_text(*lines: Any) -> str:
     return graphviz.nohtml("\\n".join(escaped))
 
 
-def cell_text(text: Any, longest: int = 200) -> str:
+def cell_text(text: Any) -> str:
     """Any text for use within an HTML-like label, where Graphviz reads backslashes, too."""
-    return html.escape(printable(text, longest)).replace("\\", "\\\\")
+    return html.escape(printable(text, _LONGEST_CELL)).replace("\\", "\\\\")
 
 
 def number_text(x: Any) -> str:
