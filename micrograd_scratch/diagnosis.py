@@ -17,6 +17,7 @@ import numpy as np
 
 from . import optim
 from .compiler import compile
+from .compiler.execution import is_finite
 from .compiler.runtime import slopes_by_element
 from .engine import Value, topological_order
 from .operations import Operation
@@ -150,7 +151,7 @@ def diagnose(
     program = compile_loss(model, loss, X, Y)
     mean, gradient = program.value_and_grad(X, Y)
     anomaly = ""
-    if not (math.isfinite(mean) and np.isfinite(gradient).all()):
+    if not (math.isfinite(mean) and is_finite(gradient)):
         anomaly = find_anomaly(program, model, loss, X, Y)
     with np.errstate(all="ignore"):
         update = optimizer.update(theta, gradient, None)[0] - theta

@@ -208,10 +208,6 @@ class Picture:
             return NOT_RUN
         return color_of(grad, self.largest)
 
-    def hidden_operands(self, node: Value) -> int:
-        """How many operands of the node are left out because of `depth`."""
-        return sum(p not in self.names for p in node.parents)
-
     def lines(self, node: Value) -> dict[str, str]:
         """What the node says, line by line: name (its label and operation), data, grad, more."""
         lines = {}
@@ -220,7 +216,8 @@ class Picture:
         lines["data"] = f"data {number_text(node.data)}"
         if not isinstance(node, Constant):
             lines["grad"] = f"grad {self.gradient(node)}"
-        if hidden := self.hidden_operands(node):
+        hidden = sum(p not in self.names for p in node.parents)  # by `depth`
+        if hidden:
             lines["more"] = f"{hidden} operand{'s' * (hidden > 1)} not drawn"
         return lines
 

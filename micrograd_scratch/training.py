@@ -181,7 +181,7 @@ def fit(
                     mean, _ = gradient_of.value_and_grad(
                         batch_X, batch_Y, parameters=theta, out=gradient
                     )
-                    if not _finite(mean, gradient):
+                    if not (math.isfinite(mean) and is_finite(gradient)):
                         write(parameters, theta)
                         where = find_anomaly(program, model, loss, batch_X, batch_Y)
                         raise DivergedError(_divergence(mean, where, history), history)
@@ -305,7 +305,7 @@ def checked_data(X: Any, Y: Any, dtype: str = "float64") -> tuple[Array, Array]:
             other = shown(next(others, array.dtype))
             raise TypeError(f"{name} holds {other}: give an array of numbers{classes}")
         array = array.astype(dtype, copy=False)
-        if not math.isfinite(array.sum()) and not np.isfinite(array).all():
+        if not is_finite(array):
             at = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
             place = ", ".join(str(i) for i in at)
             raise ValueError(f"{name}[{place}] is {array[at]}: remove that row or fill it in")
@@ -464,10 +464,6 @@ _SET_DATA: Any = Value.__dict__["data"].__set__
 def write(parameters: Sequence[Value], theta: Array) -> None:
     """The array into the Values, in one call into C, which no interrupt can tear in two."""
     deque(map(_SET_DATA, parameters, theta.tolist()), maxlen=0)
-
-
-def _finite(mean: float, gradient: Array) -> bool:
-    return math.isfinite(mean) and is_finite(gradient)
 
 
 def _divergence(mean: float, where: str, history: History) -> str:
