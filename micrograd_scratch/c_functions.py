@@ -8,18 +8,14 @@ c_source.py's part, what to export is export.py's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from . import functions
 from .c_source import CWriter, bare, block, condition, constant, text, without_unused
 from .carriers import Carrier
-from .compiler import Program, compile
 from .compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
-from .engine import Value
-from .nn import MLP, Layer, Neuron, find_activation
+from .export import activation_of, recorded
+from .nn import MLP
 from .operations import Conditional, Operation, dot_of
 
 LINES = 200  # nodes in a C function: at 1,000 of them gcc takes twice as long for each
@@ -270,44 +266,6 @@ static void layer_backward(long inputs, long units, const double *p, const doubl
         dw[inputs] = 0.0 + d;
     }
 }"""
-
-
-def recorded(function: Callable[..., Any], inputs: int, parameters: Sequence[Value]) -> Program:
-    """The program of a function of a list of Values. ValueError if it branches on a number."""
-    traced = compile(lambda xs: function(xs), parameters=parameters)
-    traced(np.full((1, inputs), 0.5))
-    program = traced.plain
-    if program is None:
-        raise ValueError(
-            f"{function!r} branches on a number, which a recorded graph does not hold: choose by "
-            "where(condition, a, b) or maximum(a, b)"
-        )
-    return program
-
-
-def activation_of(layer: Layer) -> tuple[Any, Callable[[Any], Any], int]:
-    """What distinguishes the layer's activation, the function of a list, and the list's length."""
-    activation: Any = layer.activation
-    if activation in ("softmax", "log_softmax"):
-        units = len(layer.neurons)
-        return (activation, units), getattr(functions, activation), units
-    function = find_activation(activation)
-    return (function, 1), lambda xs: function(xs[0]), 1
-
-
-def is_plain(model: MLP) -> bool:
-    """Whether an MLP is called as written in nn.py, with every parameter used once."""
-    parameters = model.parameters()
-    return (
-        type(model).__call__ is MLP.__call__
-        and len(set(parameters)) == len(parameters)
-        and all(type(layer) is Layer for layer in model.layers)
-        and all(
-            type(neuron) is Neuron and neuron.activation == layer.neurons[0].activation
-            for layer in model.layers
-            for neuron in layer.neurons
-        )
-    )
 
 
 class NetworkFunctions:

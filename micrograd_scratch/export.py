@@ -15,15 +15,18 @@ import math
 import os
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import functions, operations
 from .engine import Value
-from .nn import MLP, Layer
+from .nn import MLP, Layer, Neuron, find_activation
 from .operations import Operation
+
+if TYPE_CHECKING:
+    from .compiler import Program
 
 # an activation here -> the module in torch.nn, and its arguments
 _MODULES: dict[Any, tuple[str, dict[str, Any]]] = {
@@ -214,7 +217,7 @@ def to_c(
     if isinstance(source, MLP):
         inputs = len(source.layers[0].neurons[0].w)
         counts = inputs, len(source.layers[-1].neurons)
-        if parameters is None and c.is_plain(source):
+        if parameters is None and _is_plain(source):
             functions = c.NetworkFunctions(writer, source, name)
             numbers = [p.data for p in source.parameters()]
             if gradient and not functions.unconditional():
@@ -226,7 +229,7 @@ def to_c(
             if not isinstance(inputs, int):
                 raise TypeError(f"to_c needs to know how many inputs {source!r} takes: inputs=2")
             own: list[Value] = getattr(source, "parameters", list)()
-            program = c.recorded(
+            program = recorded(
                 source, inputs, list(dict.fromkeys(own)) if parameters is None else parameters
             )
         else:
@@ -248,10 +251,48 @@ def _library(name: str, mend: str) -> Any:
         raise ImportError(f"{name} is not installed: {mend}") from None
 
 
-def _plain(model: Any, wanted: str) -> MLP:
-    from .c_functions import is_plain
+def recorded(function: Callable[..., Any], inputs: int, parameters: Sequence[Value]) -> Program:
+    """The program of a function of a list of Values. ValueError if it branches on a number."""
+    from .compiler import compile
 
-    if not isinstance(model, MLP) or not is_plain(model):
+    traced = compile(lambda xs: function(xs), parameters=parameters)
+    traced([[0.5] * inputs])
+    program = traced.plain
+    if program is None:
+        raise ValueError(
+            f"{function!r} branches on a number, which a recorded graph does not hold: choose by "
+            "where(condition, a, b) or maximum(a, b)"
+        )
+    return program
+
+
+def activation_of(layer: Layer) -> tuple[Any, Callable[[Any], Any], int]:
+    """What distinguishes the layer's activation, the function of a list, and the list's length."""
+    activation: Any = layer.activation
+    if activation in ("softmax", "log_softmax"):
+        units = len(layer.neurons)
+        return (activation, units), getattr(functions, activation), units
+    function = find_activation(activation)
+    return (function, 1), lambda xs: function(xs[0]), 1
+
+
+def _is_plain(model: MLP) -> bool:
+    """Whether an MLP is called as written in nn.py, with every parameter used once."""
+    parameters = model.parameters()
+    return (
+        type(model).__call__ is MLP.__call__
+        and len(set(parameters)) == len(parameters)
+        and all(type(layer) is Layer for layer in model.layers)
+        and all(
+            type(neuron) is Neuron and neuron.activation == layer.neurons[0].activation
+            for layer in model.layers
+            for neuron in layer.neurons
+        )
+    )
+
+
+def _plain(model: Any, wanted: str) -> MLP:
+    if not isinstance(model, MLP) or not _is_plain(model):
         what = repr(model) if not isinstance(model, MLP) else "this one is wired otherwise"
         raise TypeError(f"{wanted} takes an MLP as it was built, {what}: use to_c or state_dict()")
     return model

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import functions as f
 from . import operations as o
-from .c_functions import activation_of, recorded
 from .carriers import Carrier, Writer
 from .compiler.record import CONSTANT, INPUT, Graph
+from .export import activation_of, recorded
 from .nn import MLP
 from .operations import Operation
 
