@@ -149,7 +149,8 @@ class Operation:
         xs = [Symbol(f"x{i}") for i in range(5 if self.arity is None else self.arity)]
         try:
             slopes = self.partials(Symbol("y"), *xs)
-        except TypeError:  # a rule that reads its argument as a number cannot say beforehand
+        # A rule that reads its argument as a number, or takes another count, says it at a node.
+        except (TypeError, ValueError, IndexError):
             return True
         slopes = self.checked(slopes, len(xs))
         return any(slope is None or isinstance(slope, Conditional) for slope in slopes)

@@ -684,6 +684,20 @@ def test_a_file_beside_the_package_is_none_of_it():
         scope["loss"](Value(-1.0))
 
 
+def test_a_rule_for_an_even_number_of_operands():
+    def products(*xs):
+        return sum(a * b for a, b in zip(xs[::2], xs[1::2], strict=True))
+
+    def swapped(y, *xs):
+        return tuple(x for pair in zip(xs[1::2], xs[::2], strict=True) for x in pair)
+
+    pairs = operation("pairs", products, swapped)
+    xs = [Value(x) for x in (2.0, 3.0, 5.0, 7.0)]
+    y = pairs(*xs)
+    y.backward()
+    assert y.data == 41.0 and [x.grad for x in xs] == [3.0, 2.0, 7.0, 5.0]
+
+
 # ---------------------------------------------------------------- copies
 def test_copies():
     x = Value(2.0, label="x")
