@@ -8,6 +8,7 @@ leaves out the graph that a network computes: that is drawing.py's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -176,12 +177,17 @@ def _connection(number: float, largest: float) -> dict[str, str]:
     return {"color": color, "penwidth": f"{0.4 + 2.6 * share:.2f}", "arrowhead": "none"}
 
 
+_TIGHT = 'CELLSPACING="0" CELLPADDING="0"'
+
+
 def _legend(what: str, heaviest: float, largest: float, summary: str) -> str:
     cells = [f"<TD>{what}</TD>"]
     for share in (-1.0, -0.25, 0.25, 1.0):
-        color = _connection(share, 1.0)["color"]
-        number = number_text(share * heaviest)
-        cells.append(f'<TD><FONT COLOR="{color}"><B>━</B></FONT> {number}</TD>')
+        look = _connection(share, 1.0)
+        size = f'FIXEDSIZE="TRUE" WIDTH="16" HEIGHT="{math.ceil(float(look["penwidth"]))}"'
+        line = f'<TR><TD {size} BGCOLOR="{look["color"]}"></TD></TR>'
+        cells.append(f'<TD><TABLE BORDER="0" CELLBORDER="0" {_TIGHT}>{line}</TABLE></TD>')
+        cells.append(f"<TD>{number_text(share * heaviest)}</TD>")
     if largest:
         cells += ["<TD>activations</TD>", *scale_cells(largest, (-1.0, 0.0, 1.0))]
     return legend_table([cells], summary)
@@ -194,7 +200,8 @@ def _text(
     summary = []
     lines = []
     for _, column in sorted(columns.items()):
-        activations = dict.fromkeys(units[i].activation or "inputs" for i in column)
+        inputs = "input" if len(column) == 1 else "inputs"
+        activations = dict.fromkeys(units[i].activation or inputs for i in column)
         summary.append(f"{len(column)} {'/'.join(activations)}")
         kept, hidden = _elide(column, max_width)
         for row, i in enumerate(kept):

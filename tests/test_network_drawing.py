@@ -176,6 +176,14 @@ def test_what_is_no_network_is_named():
         draw_network(network(2, 1), [1.0, 2.0, 3.0])
 
 
+def test_the_legend_shows_the_lines_it_names():
+    picture = Picture(draw_network(network(1, 2)).svg)
+    assert "1 input -> 2" in picture.words()
+    (label,) = [g for g in picture.root.iter(f"{NAMESPACE}g") if g.get("class") == "graph"]
+    swatches = [e.get("fill") for e in label.findall(f"{NAMESPACE}polygon")][1:]
+    assert len(swatches) == len(set(swatches)) == 4
+
+
 def test_weights_that_are_not_finite_do_not_hide_the_others():
     model = network(2, 2)
     model.layers[0].neurons[0].w[0].data = float("nan")
