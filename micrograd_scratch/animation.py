@@ -28,6 +28,7 @@ _NAMESPACE = "http://www.w3.org/2000/svg"
 _FORWARD, _BACKWARD = "#1d4ed8", "#b91c1c"
 _HOLD = 3.0  # seconds that the whole picture stands at the end
 _CAPTION_HEIGHT, _LEAST_WIDTH = 24, 480  # points
+_CHARACTER = 5.8  # points: the mean width in captions, a little more than Helvetica's
 
 
 class Animation(StandalonePicture):
@@ -199,7 +200,8 @@ def _copy_shapes(group: Element, name: str, **attributes: str) -> None:
 def _add_captions(svg: Element, steps: Sequence[_Step]) -> None:
     """A line above the picture that says what each step does."""
     _, _, width, height = map(float, svg.get("viewBox", "").split())
-    width, height = max(width, _LEAST_WIDTH), height + _CAPTION_HEIGHT
+    longest = 20 + _CHARACTER * max(len(step.caption) for step in steps)
+    width, height = max(width, _LEAST_WIDTH, longest), height + _CAPTION_HEIGHT
     size = {"width": f"{width:g}pt", "height": f"{height:g}pt"}
     svg.attrib.update(size, viewBox=f"0 {-_CAPTION_HEIGHT} {width:g} {height:g}")
     card = {"width": f"{width:g}", "height": f"{height:g}", "fill": BACKGROUND}

@@ -167,6 +167,13 @@ def test_saving_and_seconds(tmp_path):
     assert len(Picture(svg).nodes) == len(topological_order(result))
 
 
+def test_long_captions_fit():
+    moving = animate(MLP(6, [1], "tanh", rng=random.Random(1))([0.1] * 6))
+    assert max(map(len, moving.steps)) > 100
+    _, _, width, _ = map(float, Picture(moving.svg).root.get("viewBox").split())
+    assert width > 10 + 5.5 * max(map(len, moving.steps))  # Helvetica's letters are 5.3 wide
+
+
 def test_notebooks_show_an_image():
     result, *_ = example()
     bundle = animate(result)._repr_mimebundle_()
