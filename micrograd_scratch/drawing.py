@@ -36,8 +36,8 @@ BORDERS = {  # how the border tells what a node is: attributes of the node, and 
     "constant": {"color": LINE, "penwidth": "1", "style": "dashed,filled"},
 }
 _ADVICE = "limit depth=, collapse neurons and layers with modules=model, or raise max_nodes="
-_ON_THE_EDGES = (
-    "on the edges: local derivatives, which the gradient is multiplied by on its way back"
+_ON_THE_EDGES = (  # in two lines: a longer one would stretch the legend's boxes
+    "on the edges: local derivatives,\nwhich the gradient is multiplied by on its way back"
 )
 T = TypeVar("T")
 _LABEL_OF_PARAMETER = re.compile(r"[Wb]\d+\[\d+(,\d+)?\]")  # as MLP labels them
