@@ -311,14 +311,19 @@ class CollapsedPicture(Picture):
                 for _time in range(count):
                     drawing.edge(source.name, target.name)
             else:
-                drawing.edge(source.name, target.name, f"{count}" if count > 1 else None)
+                drawing.edge(source.name, target.name, f"{count:,}" if count > 1 else None)
         kinds = {self.box_kind(box) for box in self.boxes}
         if legend:
+            boxes = f"{len(self.boxes)} box{'es' * (len(self.boxes) != 1)}"
+            numbers = any(
+                count > 1 and (source.alone is None or target.alone is None)
+                for (source, target), count in self.edges.items()
+            )
             drawing.graph_attr["label"] = legend_label(
                 [kind for kind in BORDERS if kind in kinds],
                 self.largest if self.ran else None,
-                note=f"{len(self.nodes)} nodes in {len(self.boxes)} boxes; "
-                "on the edges: how many operands they stand for",
+                note=f"{len(self.nodes):,} nodes in {boxes}"
+                + "; on the edges: how many operands they stand for" * numbers,
             )
         drawing.tree = self.tree()
         return drawing

@@ -225,6 +225,14 @@ def test_several_modules_and_parts_of_them():
     assert "neuron 1.2" in words and "neuron 2" in words
 
 
+def test_numbers_on_edges_are_explained_where_there_are_any():
+    model = MLP(2, [3, 1], rng=random.Random(0))
+    by_neuron = Picture(draw(model([1.0, 2.0]), modules=model).svg).words()
+    assert "nodes in 6 boxes" in by_neuron and "on the edges" not in by_neuron
+    by_layer = Picture(draw(model([1.0, 2.0]), modules=model, collapse="layer").svg).words()
+    assert "nodes in 4 boxes; on the edges: how many operands" in by_layer
+
+
 def test_backward_that_has_not_run_is_said():
     model = network()
     words = Picture(draw(model([1.0, 2.0]), modules=model).svg).words()
