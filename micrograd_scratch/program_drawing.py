@@ -162,7 +162,10 @@ class Collapse(StandalonePicture):
 
 
 class _Field(NamedTuple):
-    """A box as dots: blocks of rows of columns, at most `nodes` dots in all."""
+    """A box as dots: blocks of rows of columns, in which `nodes` dots share the blocks evenly.
+
+    (Of a box in which cells are empty, a masked product's, a stage does not say which.)
+    """
 
     label: str
     below: str
@@ -196,11 +199,16 @@ def _collapse(stages: Stages) -> str:
     svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg"})
     card = SubElement(svg, "rect", {"fill": BACKGROUND, "width": str(_WIDTH), "rx": "10"})
     steps = len(_computed(stages[-1]))
-    title = f"{_counted(stages[0].nodes)} collapse into {steps:,} step{'s' * (steps != 1)}"
+    become = "collapse into" if steps < stages[0].nodes else "remain"
+    title = f"{_counted(stages[0].nodes)} {become} {steps:,} step{'s' * (steps != 1)}"
     _write(svg, title, _MARGIN, 38, 21, TEXT, weight="bold")
     dots = pitch >= _SMALLEST_PITCH
     scale = "each dot is one scalar node" if dots else "areas are to scale"
-    leaves = [f"{box.nodes:,} {box.label}" for box in stages[0].boxes if box.label in _LEAVES]
+    leaves = [
+        f"{box.nodes:,} {_LEAVES[box.label]}{'s' * (box.nodes != 1)}"
+        for box in stages[0].boxes
+        if box.label in _LEAVES
+    ]
     _write(svg, f"{scale}; " + ", ".join(leaves), _MARGIN, 58, 12, LINE)
     y, above = 84.0, None
     for stage in stages:
@@ -297,13 +305,13 @@ def _draw_field(svg: Element, field: _Field, x: float, y: float, pitch: float, d
     if field.nodes == 1:
         pitch = max(pitch, _LONELY_PITCH)
     left, top = middle - field.columns * pitch / 2, y + _LABEL
-    strokes, rest, row = [], field.nodes, 0
-    while rest > 0:
-        width = min(rest, field.columns)
-        block = row // field.rows  # a row of nothing between blocks
-        line = top + (row + block + 0.5) * pitch
-        strokes.append(f"M{left:.2f} {line:.2f}h{(width - 0.25) * pitch:.2f}")
-        rest, row = rest - width, row + 1
+    strokes = []
+    for block in range(field.blocks):
+        rest = (field.nodes + block) // field.blocks
+        for row in range(-(-rest // field.columns)):
+            width = min(rest - row * field.columns, field.columns)
+            line = top + (block * (field.rows + 1) + row + 0.5) * pitch  # an empty row between
+            strokes.append(f"M{left:.2f} {line:.2f}h{(width - 0.25) * pitch:.2f}")
     look = {"fill": "none", "stroke": color, "d": "".join(strokes)}
     if dots:
         look |= {

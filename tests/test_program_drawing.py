@@ -192,6 +192,21 @@ def test_batches_of_matrices_stand_apart():
     assert len(heights) == 6 and gaps[2] == pytest.approx(2 * gaps[0])
 
 
+def test_masked_matrices_share_their_dots():
+    svg = draw(Stages([Stage("lay out", 40, (Box("dot", 40, (4, 4, 4)),), ())])).svg
+    (path,) = [e for e in Picture(svg).root.iter(f"{NAMESPACE}path") if e.get("stroke")]
+    heights = [float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)h", path.get("d"))]
+    gaps = [b - a for a, b in pairwise(heights)]
+    assert dots(path) == 40 and len(heights) == 4 * 3  # ten dots each: rows of 4, 4 and 2
+    assert [gap > 1.5 * min(gaps) for gap in gaps].count(True) == 3
+
+
+def test_what_does_not_collapse_is_said():
+    x = Value(0.5)
+    words = Picture(draw(compile((x * x).sin()).stages).svg).words()
+    assert "2 scalar nodes remain 2 steps" in words and "; 1 parameter " in words
+
+
 def test_very_many_nodes_are_areas():
     boxes = (Box("*", 600_000), Box("+", 300_000))
     svg = draw(Stages([Stage("record", 900_000, boxes, ())])).svg
