@@ -129,7 +129,8 @@ class Diagnosis(Result):
             sizes = [getattr(layer, label) or math.nan for layer in self.layers]
             shown = "update / weight" if label == "update" else label
             ax.plot(names, sizes, marker=marker, label=shown)
-        ax.set(yscale="log", ylabel="size", title="Activations and gradients by layer")
+        ax.set(yscale="log", xlabel="layer", ylabel="size")
+        ax.set_title("Activations and gradients by layer")
         ax.legend(fontsize="small")
         return ax
 

@@ -260,11 +260,12 @@ def decision_boundary(
         ax.contourf(across, up, field, levels=levels, cmap="PuOr", alpha=0.6)
         if field.min() < threshold < field.max():
             ax.contour(across, up, field, levels=[threshold], colors="black", linewidths=1.5)
+    size = min(max(3000 / len(points), 22), 90)  # few points are drawn larger
     for i, label in enumerate(classes):
         rows = points[numpy.asarray(Y) == label]
         color = CLASS_COLORS[i % len(CLASS_COLORS)]
         ax.scatter(
-            *rows.T, s=22, color=color, edgecolors="white", linewidths=0.5, label=f"{label:g}"
+            *rows.T, s=size, color=color, edgecolors="white", linewidths=0.8, label=f"{label:g}"
         )
     ax.set(xlabel="first input", ylabel="second input", title="What the model answers")
     return _finished(ax, beside=True)
@@ -312,5 +313,6 @@ def gradient_histograms(model: Any, ax: Any = None, *, bins: int = 40) -> Any:
         heights, _ = numpy.histogram(size[finite], edges)
         ax.stairs(heights, edges, label=label, linewidth=1.8)
     ax.set(xscale="log", xlabel="size of the gradient", ylabel="parameters")
+    ax.set_ylim(bottom=0.0)
     ax.set_title("Gradients by layer")
     return _finished(ax)
