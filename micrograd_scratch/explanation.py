@@ -97,7 +97,8 @@ class Explanation:
     ) -> dict[str, Any]:
         bundle = mimebundle(self, include, exclude)
         if "text/html" in bundle:
-            bundle["text/html"] = f"<pre>{html.escape(str(self))}</pre>{bundle['text/html']}"
+            text = f'<pre style="font-family:monospace">{html.escape(str(self))}</pre>'
+            bundle["text/html"] = text + bundle["text/html"]
         return bundle
 
 

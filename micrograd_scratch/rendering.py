@@ -29,7 +29,7 @@ _OTHER_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".
 ADVICE = "(for pictures: pip install 'micrograd_scratch[draw]', or install Graphviz's dot)"
 PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 _LONGEST_LABEL, _LONGEST_CELL = 60, 200
-_WIDEST_SHRUNK = 1500.0  # points; text could not be read if wider pictures were shrunk to a page
+_WIDEST_SHRUNK = 1000.0  # points; text could not be read if wider pictures were shrunk to a page
 
 
 class NoLayoutEngine(graphviz.ExecutableNotFound):  # type: ignore[misc]
