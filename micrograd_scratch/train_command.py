@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +60,7 @@ def add_subparser(commands: Any) -> None:
     add("--hidden", type=_sizes, metavar="N,N", help="neurons in the hidden layers, such as 16,16")
     add("--activation", metavar="NAME", help="of the hidden layers: sigmoid, tanh, relu, ...")
     add("--loss", choices=("squared_error", "cross_entropy"), help="for digits and mnist")
-    add("--optimizer", choices=("sgd", "adam"))
+    add("--optimizer", choices=("sgd", "adam"), help="what makes a step of a gradient")
     add("--lr", type=_rate, metavar="X", help="learning rate")
     add("--epochs", type=_count, metavar="N", help="how often every row is seen")
     add("--batch", type=_count, metavar="N", help="rows in one step")
@@ -143,7 +144,7 @@ def _train(options: argparse.Namespace) -> int:
         if not options.json:
             print(text, flush=True)
 
-    say(title)
+    say(textwrap.fill(title, 80, break_on_hyphens=False))
     if options.task == "xor":
         say(f"\n{_gradients(model, X, Y)}\n")
     history = fit(
