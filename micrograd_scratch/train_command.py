@@ -235,7 +235,7 @@ def _gradients(model: Any, X: Any, Y: Any) -> str:
         slope = (nudged[0] - nudged[1]) / (2 * step)
         lines.append((p.label, f"{at:.6f}", f"{p.grad:.10f}", f"{slope:.10f}"))
     evaluations = 2 * len(lines)
-    note = f"The middle column took one pass back, the last one {evaluations} evaluations."
+    note = f"The third column took one pass back, the last one {evaluations} evaluations."
     heads = ("parameter", "value", "backward", "one at a time")
     return as_text([Table("Derivatives of the loss before training", heads, lines, note)])
 
