@@ -729,16 +729,17 @@ def test_a_block_fetches_all_that_was_sent_to_it_and_nothing_else():
     assert arrivals.fetch(ROWS, 29)[1].tolist() == [100]
 
 
-def test_slabs_are_as_many_terms_as_a_power_of_two():
-    counts = {7: 1, 8: 6, 9: 3}  # cell -> terms
+def test_slabs_are_few_and_begin_with_one_term_each():
+    counts = {7: 1, 8: 8, 9: 4}  # cell -> terms
     cells = np.repeat(list(counts), list(counts.values()))
-    found, slabs = in_slabs(cells, np.arange(10), nothing=99)
+    found, slabs = in_slabs(cells, np.arange(13), nothing=99)
     assert found.tolist() == [8, 9, 7]
     assert [slab.tolist() for slab in slabs] == [
-        [[1, 7, 0]],
-        [[2, 8]],
-        [[3, 9], [4, 99]],
-        [[5], [6], [99], [99]],
+        [[1, 9, 0]],
+        [[2, 10]],
+        [[3, 11]],
+        [[4, 12], [5, 99], [6, 99]],
+        [[7], [8], [99], [99], [99], [99]],
     ]
 
 
