@@ -92,6 +92,11 @@ def _gelu(x: float) -> float:
     return 0.5 * max(x, -_FAR) * math.erfc(-x * math.sqrt(0.5)) if x == x else nan
 
 
+def _fmod_partials(y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    # a / b itself may round up to the next whole number: fmod(0.9, 0.1) goes 8 times, not 9
+    return 1.0, -where(y == y, rounded((a - y) / b), trunc(a / b))
+
+
 def _gelu_partials(y: Any, x: Any) -> tuple[Any]:
     x = _bounded(x)
     return (0.5 * erfc(-x * math.sqrt(0.5)) + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi),)
@@ -200,7 +205,7 @@ floor_divide = operation("//",   operator.floordiv, lambda y, a, b: (None, None)
                         limit=divide, domain=((-3, 3), (0.5, 3)))
 remainder   = operation("%",     operator.mod, lambda y, a, b: (1.0, -floor_divide(a, b)),
                         array="remainder", domain=((-3, 3), (0.5, 3)))
-fmod        = operation("fmod",  math.fmod,   lambda y, a, b: (1.0, -trunc(a / b)), domain=((-3, 3), (0.5, 3)))
+fmod        = operation("fmod",  math.fmod,   _fmod_partials, domain=((-3, 3), (0.5, 3)))
 clip        = operation("clip",  _clip,       _clip_partials,                    array=_clip,
                         domain=((-3, 3), (-2, -1), (1, 2)))
 # fmt: on

@@ -11,6 +11,7 @@ import itertools
 import math
 import pickle
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -363,6 +364,16 @@ def test_quotients_are_correctly_rounded():
     assert Value(1.0) / 49.0 * 49 != 1 and (Value(1.0) / 49.0).data == 1 / 49
     for a, b in itertools.product(range(1, 60), repeat=2):
         assert (Value(a) / b).data == a / b  # a * b**-1 is not, for a quarter of the pairs
+
+
+def test_the_slopes_of_remainders_count_exactly():
+    rng = random.Random(0)
+    tenths = [round(0.1 * k, 1) for k in range(-40, 41) if k]
+    for _ in range(500):
+        a, b = rng.choice(tenths), rng.choice(tenths)
+        quotient = Fraction(a) / Fraction(b)  # 0.9 / 0.1 is a bit less than 9, and rounds to it
+        assert functions.fmod.partials(math.fmod(a, b), a, b)[1] == -math.trunc(quotient)
+        assert functions.remainder.partials(a % b, a, b)[1] == -math.floor(quotient)
 
 
 def test_one_argument_out_of_its_domain_has_a_nan_gradient():
