@@ -405,8 +405,8 @@ FUNCTIONS = [
     ),
     (
         "fmod-is-remainder",
-        "(1.0, -trunc(a / b))",
-        "(1.0, -floor_divide(a, b))",
+        "rounded((a - y) / b), trunc(a / b)",
+        "floor_divide(a, b), trunc(a / b)",
         "They differ where the signs do.",
     ),
     (
