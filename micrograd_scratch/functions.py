@@ -176,12 +176,12 @@ logaddexp   = operation("logaddexp", _logaddexp, lambda y, a, b: (sigmoid(a - b)
 leaky_relu  = operation("leaky_relu", lambda x: x if x > 0 else 0.01 * x, lambda y, x: (where(x > 0, 1.0, 0.01),),
                         array=lambda x: maximum_of_two(x, 0.01 * x), kinks=(0,))
 elu         = operation("elu",   lambda x: x if x > 0 else math.expm1(x), lambda y, x: (exp(minimum_of_two(x, 0.0)),),
-                        array=lambda x: where(x > 0, x, expm1(minimum_of_two(x, 0.0))))
+                        array=lambda x: maximum_of_two(x, expm1(minimum_of_two(x, 0.0))))
 selu        = operation("selu",  lambda x: _SELU_SCALE * (x if x > 0 else _SELU_ALPHA * math.expm1(x)),
                         lambda y, x: (where(x > 0, _SELU_SCALE, _SELU_SCALE * _SELU_ALPHA * exp(minimum_of_two(x, 0.0))),),
                         array=lambda x: _SELU_SCALE * where(x > 0, x, _SELU_ALPHA * expm1(minimum_of_two(x, 0.0))), kinks=(0,))
 gelu        = operation("gelu",  _gelu,       _gelu_partials,
-                        array=lambda x: 0.5 * maximum_of_two(x, -_FAR) * erfc(-x * math.sqrt(0.5)))
+                        array=lambda x: 0.5 * maximum_of_two(x, -_FAR) * erfc(-_bounded(x) * math.sqrt(0.5)))
 gelu_tanh   = operation("gelu_tanh", _gelu_tanh, _gelu_tanh_partials, array=_gelu_tanh)
 silu        = operation("silu",  _silu,       _silu_partials,                    array=_silu)
 mish        = operation("mish",  _mish,       _mish_partials,                    array=_mish)

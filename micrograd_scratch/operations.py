@@ -141,7 +141,7 @@ class Operation:
 
         if hasattr(numpy, self.array):
             return getattr(numpy, self.array)
-        return by_element(self.number)  # NumPy does not have it
+        return of_scipy(self.array) or by_element(self.number)  # NumPy does not have it
 
     @cached_property
     def selective(self) -> bool:
@@ -202,6 +202,15 @@ def shown(x: Any) -> str:
     text = f"an array of shape {x.shape}" if getattr(x, "ndim", False) else repr(x)
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def of_scipy(name: str) -> Callable[..., Any] | None:
+    """SciPy's special function of that name, 10 ns an element, if it has one and is installed."""
+    try:
+        import scipy.special
+    except ImportError:
+        return None
+    return getattr(scipy.special, name, None)
 
 
 def by_element(function: Callable[..., float]) -> Callable[..., Any]:

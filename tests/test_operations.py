@@ -11,13 +11,15 @@ import itertools
 import math
 import pickle
 import random
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from engines import Model
 
 import micrograd_scratch as mg
-from micrograd_scratch import Constant, Value, functions, operations
+from micrograd_scratch import Constant, Value, functions, operations, sin
 from micrograd_scratch.operations import Conditional, Operation, Symbol, Total, operation
 
 mpmath = pytest.importorskip("mpmath")
@@ -289,6 +291,21 @@ def test_the_same_rule_serves_arrays(row):
         got = np.broadcast_to(np.asarray(_plain(slope), float), len(points))
         expected = np.array([0.0 if e is None else e for e in expected], float)
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-300)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_special_functions_of_arrays_are_scipys_where_it_is_installed(monkeypatch, installed):
+    special = pytest.importorskip("scipy.special")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "scipy.special", None)
+    x = np.array([*np.linspace(-6.0, 6.0, 25), INF, -INF, NAN, -0.0])
+    for row in (functions.erf, functions.erfc):
+        monkeypatch.delitem(vars(row), "on_arrays", raising=False)
+        assert (row.on_arrays is getattr(special, row.name)) == installed
+        y = Model(row(sin(leaf := Value(0.0))), {}, [leaf]).compile()(x)
+        np.testing.assert_allclose(y, [row.number(float(a)) for a in np.sin(x)], rtol=1e-14)
+        np.testing.assert_allclose(row(x), [row.number(a) for a in x.tolist()], rtol=1e-13)
+        del vars(row)["on_arrays"]
 
 
 @every_row

@@ -408,8 +408,10 @@ class Writer:
         if hasattr(np, name):
             xs = [x if isinstance(x, Array) else self.number(x) for x in xs]
             return self.emit(f"{name}({reads}, {{out}})", xs, out)
-        name = self.unique(f"{identifier(row.name)}_")  # NumPy does not have it: element by element
-        self.globals[name] = row.on_arrays
+        name = self.unique(f"{identifier(row.name)}_")  # NumPy does not have it
+        self.globals[name] = function = row.on_arrays
+        if isinstance(function, np.ufunc):  # SciPy has it
+            return self.emit(f"{name}({reads}, {{out}})", xs, out)
         return self.emit(f"{{out}}[...] = {name}({reads})", xs, out)
 
 
