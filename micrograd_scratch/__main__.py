@@ -269,6 +269,7 @@ PACKAGES = (
     ("graphviz", "", "drawings of graphs and networks"),
     ("matplotlib", "plot", "pictures of curves: compare --plot DIR"),
     ("scikit-learn", "data", "the handwritten digits that compare reads"),
+    ("scipy", "special", "erf, erfc and gelu in compiled programs"),
     ("pygraphviz", "draw", "Graphviz itself, to render drawings without dot"),
     ("rich", "all", "better tables in a terminal"),
     ("tqdm", "all", "progress bars"),
