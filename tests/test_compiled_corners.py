@@ -484,3 +484,19 @@ def test_threads_may_compile_the_lines_of_a_program_at_once(form):
     for thread in threads:
         thread.join()
     assert not failed
+
+
+@pytest.mark.parametrize("exponent", [-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0])
+def test_powers_in_other_words_are_the_same_at_the_edges(form, exponent):
+    edges = [0.0, -0.0, 1.0, -1.0, 2.5, -2.5, np.inf, -np.inf, np.nan, 1e308, -1e308, 1e-160, 1e77]
+    x = Value(1.0)
+    with carried_out_as(form):
+        program = mg.compile(x**exponent, inputs=[x])
+        values = program(edges)
+        slopes = [program.value_and_grad([edge], wrt="inputs")[1][0] for edge in edges]
+    for edge, value, slope in zip(edges, values, slopes, strict=True):
+        leaf = Value(edge)
+        y = leaf**exponent
+        y.backward()
+        np.testing.assert_allclose([value, slope], [y.data, leaf.grad], rtol=1e-15, atol=1e-323)
+        assert value != value or np.signbit(value) == np.signbit(y.data)
