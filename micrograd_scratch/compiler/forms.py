@@ -342,7 +342,7 @@ class Take(Form):
             writer.emit(f"{{out}}[{{0}}] {assign} {{1}}", [self.located[1], self.adjoint], buffer)
         else:
             term = writer.temporary(operand.shape, isinstance(values, Array) and values.by_row)
-            line = f"put_values({{0}}, {{1}}, {operand.shape[-1]}, {{out}}, {self.out.by_row})"
+            line = f"put_values({{0}}, {{1}}, {{out}}, {self.out.by_row})"
             writer.emit(line, [index, self.adjoint], term)
             adjoints.add(operand, term)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -84,14 +85,7 @@ def take_values(
 ) -> None:
     """out[..., r, c] = values[..., c, index[..., r, 0]]; all have rows last if `by_row`."""
     values, index = np.asarray(values), checked_indices(index, width, name)
-    rows = out.shape[-1]
-    if by_row and out.size == rows and values.shape[-1] == rows:  # one list of values per row
-        out.reshape(-1)[...] = values.reshape(width, rows)[index.reshape(-1), np.arange(rows)]
-        return
-    if by_row:
-        values, index, out = (np.moveaxis(a, -1, 0) for a in (values, index, out))
-    chosen = index[..., None]  # (..., r, 1, 1) against (..., 1, c, width)
-    out[...] = np.take_along_axis(values[..., None, :, :], chosen, axis=-1)[..., 0]
+    out[...] = values.reshape(-1)[_places(index, values.shape, by_row)]
 
 
 def take_by_row(index: Any, *values: Any, name: str = "index") -> Any:
@@ -116,28 +110,24 @@ def locate(
         np.add(out, place, out)
 
 
-def put_values(index: Any, adjoint: np.ndarray, width: int, out: np.ndarray, by_row: bool) -> None:
+def put_values(index: Any, adjoint: np.ndarray, out: np.ndarray, by_row: bool) -> None:
     """The adjoint of `take_values` by its values: out[..., c, k] sums over r with index k."""
-    rows = adjoint.shape[-1]
-    if by_row and adjoint.size == rows and out.ndim == adjoint.ndim and np.size(index) == rows:
-        out.fill(0.0)
-        at = np.asarray(index).reshape(-1).astype(np.int64)
-        out.reshape(width, rows)[at, np.arange(rows)] = adjoint.reshape(-1)
-        return
-    hit = np.asarray(index) == np.arange(width).reshape((width, 1) if by_row else width)
-    if not np.isfinite(adjoint).all():  # 0 * inf is nan, and what is not taken gets nothing
-        axis = -3 - by_row
-        hit, adjoint = np.expand_dims(hit, axis + 1), np.expand_dims(adjoint, -1 - by_row)
-        sums = np.where(hit, adjoint, 0.0).sum(axis)
-        out[...] = sums if out.ndim == sums.ndim else sums.sum(-1)
-        return
-    hit = hit.astype(out.dtype)
+    of_rows = (1,) * (by_row and out.ndim < adjoint.ndim)  # the values are the same for all rows
+    at = _places(np.asarray(index).astype(np.int64), (*out.shape, *of_rows), by_row)
+    at = np.broadcast_to(at, adjoint.shape).reshape(-1)
+    out[...] = np.bincount(at, adjoint.reshape(-1), out.size).reshape(out.shape)
+
+
+def _places(index: np.ndarray, shape: tuple[int, ...], by_row: bool) -> np.ndarray:
+    """Where in lists (..., C, width) of numbers those at index (..., R, 1) lie: (..., R, C).
+
+    All have rows last if `by_row`, or an axis of one.
+    """
+    *outer, columns, width = shape[:-1] if by_row else shape
+    first = np.arange(math.prod(outer) * columns).reshape(*outer, 1, columns) * width
     if not by_row:
-        np.matmul(adjoint.swapaxes(-1, -2), hit, out)
-    elif out.ndim == adjoint.ndim:  # values that differ by row
-        np.einsum("...rct,...rkt->...ckt", adjoint, hit, out=out)
-    else:
-        np.einsum("...rct,...rkt->...ck", adjoint, hit, out=out, optimize=True)
+        return first + index
+    return (first[..., None] + index) * shape[-1] + np.arange(shape[-1])
 
 
 def checked_indices(index: Any, width: int, name: str | np.ndarray) -> np.ndarray:
