@@ -123,11 +123,15 @@ def _places(index: np.ndarray, shape: tuple[int, ...], by_row: bool) -> np.ndarr
 
     All have rows last if `by_row`, or an axis of one.
     """
+    return index * (shape[-1] if by_row else 1) + _starts(shape, by_row)
+
+
+@lru_cache(maxsize=30)
+def _starts(shape: tuple[int, ...], by_row: bool) -> np.ndarray:
+    """Where each list begins: (..., 1, C)."""
     *outer, columns, width = shape[:-1] if by_row else shape
     first = np.arange(math.prod(outer) * columns).reshape(*outer, 1, columns) * width
-    if not by_row:
-        return first + index
-    return (first[..., None] + index) * shape[-1] + np.arange(shape[-1])
+    return first[..., None] * shape[-1] + np.arange(shape[-1]) if by_row else first
 
 
 def checked_indices(index: Any, width: int, name: str | np.ndarray) -> np.ndarray:

@@ -411,16 +411,10 @@ class Writer:
         return self.emit(f"{{out}}[...] = {name}({reads})", xs, out)
 
 
-def _root(x: Any) -> Any:
-    """x**0.5, which is inf at -inf and 0.0 at -0.0, where sqrt is nan and -0.0."""
-    return where(x == -math.inf, math.inf, sqrt(x) + 0.0)
-
-
 # Powers in other words: 0.2 to 1 ns a number, where NumPy's power takes 3 to 12.
 _POWERS: dict[Any, Callable[[Any], Any]] = {
     -1.0: lambda x: 1.0 / x,
-    -0.5: lambda x: 1.0 / _root(x),
-    0.5: _root,
+    0.5: lambda x: where(x == -math.inf, math.inf, sqrt(x) + 0.0),  # sqrt has nan and -0.0
     1.0: lambda x: x,
     2.0: lambda x: x * x,
     3.0: lambda x: x * x * x,
