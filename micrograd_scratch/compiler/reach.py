@@ -36,7 +36,7 @@ LONGEST = 1 << 32
 
 def is_doubtful(layout: Layout) -> bool:
     """Whether a gradient needs to be computed anew, scalar by scalar, if it is not finite."""
-    if not any(step.form == "take" or step.row.selective for step in layout.steps):
+    if not any(map(_leaves_out, layout.steps)):
         return False
     reach = _Analysis(layout)
     return any(reach.is_doubtful(step) for step in reversed(layout.steps))
@@ -103,6 +103,17 @@ class _Analysis:
         alone = (times[which] == 1) & (known[at] == NOTHING)
         known[at[~alone]] = np.where(known[at[~alone]] == SURELY, SURELY, PERHAPS)
         known[at[alone]] = found[alone]
+
+
+def _leaves_out(step: Step) -> bool:
+    """Whether a step may leave a cell that it reads unreached."""
+    if step.form == "take":
+        return True
+    slopes = zip(_slopes(step), step.operands, strict=True) if step.row.selective else ()
+    return any(
+        operand.cells is not None and (slope is None or isinstance(slope, Conditional))
+        for slope, operand in slopes
+    )
 
 
 def _slopes(step: Step) -> Sequence[Any]:
