@@ -11,7 +11,7 @@ from recorded_models import MODELS
 from test_compiler_random import KINDS, strands
 
 import micrograd_scratch as mg
-from micrograd_scratch import MLP, Value, exp, losses, operation, relu, tanh, total
+from micrograd_scratch import MLP, Value, dot, exp, losses, operation, relu, tanh, total
 
 _ROOT = mg.__path__[0].rpartition("/")[0]
 GUARDED = ("guarded", "irregular")  # a branch not taken is not finite: a book multiplies it by 0
@@ -173,6 +173,24 @@ def test_of_a_function():
     program(np.ones((3, 2)))
     mean, gradient = program.textbook(np.empty(0), np.ones((3, 2)))
     assert mean == 3.0 and len(gradient) == 0
+
+
+def test_what_is_gathered_for_several_rows_that_are_alike():
+    w, x = [Value(0.1 * i + 0.1) for i in range(9)], [Value(0.5), Value(0.25)]
+    h = [exp(v) for v in w]
+    s = [h[i] for i in (0, 3, 4, 8)]
+    dots = [tanh(dot(s, s, bias)) for bias in x]
+    loss = total([dot(s, h[i : i + 4], y) for i, y in enumerate(dots)])
+    program, X = mg.compile(loss, [x], w), np.array([[0.5, 0.25], [1.0, -1.0]])
+    value, gradient = program.value_and_grad(X)
+    found, slopes = program.textbook([p.data for p in w], X)
+    assert found == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(slopes, gradient, rtol=1e-12)
+
+
+def test_a_constant_is_refused():
+    with pytest.raises(ValueError, match="the output is a constant"):
+        _ = mg.compile(mg.engine.as_value(1.0), parameters=[Value(2.0)]).textbook
 
 
 def test_several_outputs_are_refused():

@@ -34,7 +34,7 @@ from .fuse import fuse
 from .layout import lay_out
 from .line_places import far_operands
 from .names import names_of, safe_name
-from .record import INPUT, PARAMETER, Graph
+from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .rolling import Line, Rolling
 from .schedule import longest_path, schedule
 from .stages import Stages, show, stages
@@ -249,6 +249,8 @@ class Program:
         """
         if not self.single:
             raise ValueError("a textbook's gradient is that of a single output: compile one")
+        if self._fused.kind[self._fused.outputs[0]] == CONSTANT:
+            raise ValueError("the output is a constant: a textbook is of something computed")
         names = names_of(self.parameters, [name for name, _ in self.inputs])
         inputs = [
             (safe_name(name) or f"x{i}", math.prod(shape))

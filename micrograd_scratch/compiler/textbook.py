@@ -133,7 +133,12 @@ class Textbook(Reader):
         depends = depends_on(step.row, len(readings))
         wanted = any(r.send and d for r, d in zip(readings, depends, strict=True))
         if step.row is GATHER:  # it has its name
-            made = Variable(readings[0].text, cells, readings[0].by_row, wanted)
+            (r,) = readings
+            name = r.text
+            if self.misses_axes(step, readings):
+                name = self.unique("r")
+                self.line(name, self.spread(step, self.placed(step, r, r.by_row), r.by_row))
+            made = Variable(name, cells, r.by_row, wanted)
             self.own(space, made)
             return step, made, readings
         text = getattr(self, step.form)(step, readings, space == ROWS)
@@ -178,10 +183,12 @@ class Textbook(Reader):
 
     def map(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         text = self.applied(step.row, self.symbols(step, readings, by_row))
+        return self.spread(step, text, by_row) if self.misses_axes(step, readings) else text
+
+    def misses_axes(self, step: Step, readings: list[Reading]) -> bool:
+        """Whether the step's grid has axes that no operand has."""
         grid = [axis for axis, n in enumerate(step.out.shape) if n > 1]
-        if all(any(axis in r.axes for r in readings) for axis in grid):
-            return text
-        return self.spread(step, text, by_row)
+        return not all(any(axis in r.axes for r in readings) for axis in grid)
 
     def spread(self, step: Step, text: str, by_row: bool) -> str:
         """What is the same along axes of the step's grid, in all of that grid."""
