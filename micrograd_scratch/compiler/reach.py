@@ -143,18 +143,22 @@ class Reach:
     doubtful  whether an adjoint that does not exist may have passed for 0.0
     certain   cells that are reached wherever an adjoint has arrived
     minds     cells that lead to a step that has to know
+    matters   cells that lead to any product at all
     resets    what comes before all other lines of backward
     """
 
     def __init__(self, writer: Writer, adjoints: Adjoints) -> None:
         self.writer, self.adjoints, layout = writer, adjoints, writer.layout
         self.unsure, self.doubtful = is_doubtful(layout), False
-        self.certain, self.minds = Marks(layout.sizes), Marks(layout.sizes)
+        self.certain, self.minds, self.matters = (Marks(layout.sizes) for _ in range(3))
         self.resets: list[Instruction] = []
         for step in layout.steps if self.unsure else ():
             operands = [operand for operand in step.operands if operand.cells is not None]
-            if any(self.minds.of(operand).any() for operand in operands) or _multiplies(step):
+            multiplies = _multiplies(step)
+            if any(self.minds.of(operand).any() for operand in operands) or multiplies:
                 self.minds.mark(step.out)
+            if any(self.matters.of(o).any() for o in operands) or multiplies or step.form != "map":
+                self.matters.mark(step.out)
 
     def of(self, out: Operand, arrived: np.ndarray) -> Array | None:
         """Where a block of cells is reached; None if it is wherever an adjoint has arrived."""
@@ -246,6 +250,9 @@ class Reach:
     def scatter(self, operand: Operand, reached: Array) -> None:
         """The same for the cells of an operand that is no view."""
         here, at = self.adjoints.wanted(operand)
+        matters = self.matters[operand.space][at]
+        self.certain[operand.space][at[~matters]] = True
+        here, at = here[matters], at[matters]
         if not len(here):
             return
         whole, count = self.whole(operand.space), math.prod(reached.shape)
