@@ -456,6 +456,20 @@ def test_members_that_fill_up_a_grid_reach_nobody():
     by_rows(y, [x], [[number] for number in np.linspace(-2.0, 0.0, 50)], [p, q])
 
 
+def test_a_total_of_many_cells_here_and_there():
+    rng, w, x = random.Random(0), leaves(0.5, -0.25), leaves(1.5)
+    values = [sin(x[0] * (0.01 * i)) * w[i % 2] for i in range(1_300)]
+    some = [v for v in values if rng.random() < 0.8]
+    check(total([*some, *(exp(v) for v in some[::3])]), w, x, [1.5])
+
+
+def test_a_penalty_in_a_total_beside_the_loss():
+    w, x = leaves(*(0.1 * i - 0.3 for i in range(9))), leaves(0.5, -1.5)
+    loss = square(dot(w[:2], x) - w[2])
+    check(total([*w, loss]), w, x, [0.5, -1.5])
+    check(total([loss, *(v * v for v in w), loss, exp(w[3])]), w, x, [0.5, -1.5])
+
+
 def test_an_infinite_constant_is_a_slope_like_others():
     c, x, z = leaves(-1.0, 2.0, 3.0)
     check(step(x * np.inf) + tanh(z * np.inf) + c, [c, x])

@@ -556,6 +556,19 @@ def test_what_several_steps_would_gather_is_gathered_once():
     assert "gather" not in [step.row.name for step in gates(2).steps]
 
 
+def test_a_penalty_in_a_total_is_added_up_once_for_all_rows():
+    w, x = leaves(6), leaves(6)
+    model = sin(dot(w, x))
+    for terms in ([*w, model], [*(v * v for v in w), model], [model, *w, sin(x[0])]):
+        layout = laid_out(total(terms), x)[1]
+        [part] = [step for step in layout.steps if step.part]
+        assert part.row.name == "total" and part.operands[0].shape == (1, 6)
+        assert part.operands[0].is_view and part.out.spaces == [FREE]
+    assert [s.row.name for s in laid_out(total([*w, model]), x)[1].steps][-2:] == ["total", "+"]
+    few = laid_out(total([w[0], w[1], model]), x)[1]
+    assert not any(step.part for step in few.steps)
+
+
 def test_what_lies_in_another_space_is_copied_there_once():
     x, p = leaves(3), leaves(4)
     h = [sin(x[0]), tanh(x[1]), exp(p[0])]
@@ -739,7 +752,7 @@ def test_slabs_are_few_and_begin_with_one_term_each():
         [[2, 10]],
         [[3, 11]],
         [[4, 12], [5, 99], [6, 99]],
-        [[7], [8], [99], [99], [99], [99]],
+        [[7], [8]],
     ]
 
 

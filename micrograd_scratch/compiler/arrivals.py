@@ -74,11 +74,11 @@ def in_slabs(
     found, starts, _, counts = ranked(cells)
     order = np.argsort(-counts, kind="stable")
     starts, counts = starts[order], counts[order]
-    slabs, begin, end = [], 0, 1
-    while begin < counts.max(initial=0):
+    slabs, begin, end, most = [], 0, 1, counts.max(initial=0)
+    while begin < most:
         some = counts > begin
         term = np.arange(begin, end)[:, None]
         place = np.minimum(starts[some] + term, len(at) - 1)
         slabs.append(np.where(term < counts[some], at[place], nothing))
-        begin, end = end, end + 1 if end < ONE_BY_ONE else 2 * end
+        begin, end = end, min(end + 1 if end < ONE_BY_ONE else 2 * end, most)
     return found[order], slabs

@@ -70,6 +70,8 @@ def in_one_space(layout: Layout) -> Layout:
         home: _Strangers([o for o, own in homes.items() if own == home], home)
         for home in (FREE, ROWS)
     }
+    for each in strangers.values():  # what is there from the start: its adjoint comes last
+        each.copy(found, made)
     for step in layout.steps:
         operands = [
             strangers[homes[o]].at_home(o, found, made) if o in homes else o for o in step.operands

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..operations import (
     Operation,
+    add,
     dot_of,
     largest_of,
     multiply,
@@ -278,7 +279,19 @@ class _Layouter:
         return None
 
     def fold(self, row: Operation, nodes: np.ndarray, operands: np.ndarray) -> None:
-        """A total, max or min over the last axis."""
+        """A total, max or min over the last axis.
+
+        The total of what all rows share is a step of its own: a penalty, say, beside the loss.
+        """
+        shared = ~_is_by_row(operands)
+        few = int(shared[0].sum()) <= FEW or row is not total_of
+        if not (few or shared.all()) and (shared == shared[0]).all():
+            of_shared = self.matrix(operands[:, shared[0]])
+            self.add("fold", row, [of_shared], nodes, part=True)
+            operands = np.hstack([operands[:, ~shared[0]], self.cell[nodes, None]])
+            if operands.shape[1] == 2:
+                self.map(add, nodes, operands)
+                return
         order = np.lexsort((operands[:, -1], operands[:, 0]))
         operand = self.matrix(operands[order])
         if operand.regular is None:  # the order of what is added up does not matter
@@ -449,5 +462,10 @@ def _varies(operands: Sequence[Operand]) -> bool:
 
 def _each_by_row(cells: np.ndarray) -> np.ndarray:
     """Whether any in the last axis holds a number for every row."""
+    return _is_by_row(cells).any(-1)
+
+
+def _is_by_row(cells: np.ndarray) -> Any:
+    """The same cell by cell."""
     spaces = cells >> SHIFT
-    return ((spaces == ROWS) | (spaces >= FIRST_INPUT)).any(-1)
+    return (spaces == ROWS) | (spaces >= FIRST_INPUT)
