@@ -174,12 +174,12 @@ def host(
         if not len(which[longer]):
             continue
         width = sides[0][longer].shape[1]
-        guests = []
+        guests, longest = [], [distinct(side[longer])[0] for side in sides]
         terms, padded_terms = len(which[longer]) * width, len(which[longer]) * width
         for b in range(longer):
             free = np.ones(len(which[b]), dtype=bool)
             for side in (0, 1):
-                inside, start, hosts = _pieces(sides[side][b], sides[side][longer])
+                inside, start, hosts = _pieces(sides[side][b], longest[side])
                 inside &= free & ~_stand_alone(block(hosts), start, sides[side][b].shape[1])
                 if inside.any():
                     guests.append((b, side, np.flatnonzero(inside), start, hosts))
@@ -216,15 +216,14 @@ def _stand_alone(blocks: np.ndarray, start: np.ndarray, width: int) -> np.ndarra
     return before & (behind | (stop == blocks.shape[1]))
 
 
-def _pieces(short: np.ndarray, long: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each short tuple: is it a piece of a long one, where does it start, and in which."""
-    hosts, _ = distinct(long)
+def _pieces(short: np.ndarray, hosts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each short tuple: is it a piece of a host, where does it start, and in which."""
     width = short.shape[1]
     inside = np.zeros(len(short), dtype=bool)
     start = np.zeros(len(short), dtype=int)
-    found = np.zeros((len(short), long.shape[1]), dtype=long.dtype)
+    found = np.zeros((len(short), hosts.shape[1]), dtype=hosts.dtype)
     keys = _hash(short)
-    for offset in range(long.shape[1] - width + 1):
+    for offset in range(hosts.shape[1] - width + 1):
         piece_keys = _hash(hosts[:, offset : offset + width])
         order = np.argsort(piece_keys)
         place = np.minimum(np.searchsorted(piece_keys[order], keys), len(order) - 1)

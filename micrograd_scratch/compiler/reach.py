@@ -87,9 +87,11 @@ class _Analysis:
         """Note at an operand's cells what arrives there."""
         if operand.cells is None:
             return
-        shape = np.broadcast_shapes(operand.shape, found.shape)
-        cells, found = (np.broadcast_to(x, shape).reshape(-1) for x in (operand.cells, found))
-        known, at = self.of_cell[operand.space], places(cells)
+        known, at = self.of_cell[operand.space], places(operand.cells)
+        if (found == SURELY).all():
+            known[at] = SURELY
+            return
+        at, found = (x.reshape(-1) for x in np.broadcast_arrays(at, found))
         known[at[found == SURELY]] = SURELY
         at, found = at[found > SURELY], found[found > SURELY]
         if not len(at):
