@@ -6,6 +6,7 @@ compared with the Values themselves, as arrays and as lines of Python.
 """
 
 import random
+import sys
 import threading
 import time
 
@@ -514,3 +515,15 @@ def test_powers_in_other_words_are_the_same_at_the_edges(form, exponent):
         y.backward()
         np.testing.assert_allclose([value, slope], [y.data, leaf.grad], rtol=1e-15, atol=1e-323)
         assert value != value or np.signbit(value) == np.signbit(y.data)
+
+
+@pytest.mark.parametrize("scipy_is_installed", [True, False])
+def test_special_functions_with_scipy_and_without(monkeypatch, scipy_is_installed):
+    if not scipy_is_installed:
+        monkeypatch.setitem(sys.modules, "scipy.special", None)
+    for row in (mg.erf, mg.erfc):
+        monkeypatch.delitem(vars(row), "on_arrays", raising=False)
+    w, x = leaves(0.3, -0.6), leaves(0.7)
+    check(mg.erf(w[0] * x[0]) * mg.erfc(w[1] * x[0]) + mg.gelu(w[0] * x[0]), w, x, [0.7])
+    for row in (mg.erf, mg.erfc):
+        vars(row).pop("on_arrays", None)

@@ -16,10 +16,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from engines import Model
 
 import micrograd_scratch as mg
-from micrograd_scratch import Constant, Value, functions, operations, sin
+from micrograd_scratch import Constant, Value, functions, operations
 from micrograd_scratch.operations import Conditional, Operation, Symbol, Total, operation
 
 mpmath = pytest.importorskip("mpmath")
@@ -299,12 +298,9 @@ def test_special_functions_of_arrays_are_scipys_where_it_is_installed(monkeypatc
     if not installed:
         monkeypatch.setitem(sys.modules, "scipy.special", None)
     x = np.array([*np.linspace(-6.0, 6.0, 25), INF, -INF, NAN, -0.0])
-    some = x[:25]
     for row in (functions.erf, functions.erfc):
         monkeypatch.delitem(vars(row), "on_arrays", raising=False)
         assert (row.on_arrays is getattr(special, row.name)) == installed
-        y = Model(row(sin(leaf := Value(0.0))), {}, [leaf]).compile()(some)
-        np.testing.assert_allclose(y, [row.number(a) for a in np.sin(some).tolist()], rtol=1e-14)
         np.testing.assert_allclose(row(x), [row.number(a) for a in x.tolist()], rtol=1e-13)
         del vars(row)["on_arrays"]
 
