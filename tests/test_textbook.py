@@ -77,6 +77,21 @@ def test_a_recurrent_network_reads_as_backpropagation_through_time():
     assert f"dU = sum(dh_3[t] @ x0[3 * t:3 * t + 3].T {whole} + dh @ x0[0:3].T" in found
 
 
+def test_a_first_state_of_zeros_adds_nothing():
+    W, b, x = [[Value(0.1 * i - 0.2 * j) for i in range(3)] for j in range(3)], Value(0.5), Value(0)
+    h = [0.0] * 3
+    for _ in range(2):
+        h = [tanh(dot(row, h, b + x)) for row in W]
+    parameters = [*(w for row in W for w in row), b]
+    program, X = mg.compile(total(h), [[x]], parameters), np.array([[0.3], [-0.7]])
+    text = [line for line in statements(program) if "@" in line]
+    assert len(text) == 3 and "0.0 *" not in str(program.textbook)  # W @ h, and back by W and by h
+    value, gradient = program.value_and_grad(X)
+    found, slopes = program.textbook([p.data for p in parameters], X)
+    assert found == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(slopes, gradient, rtol=1e-12)
+
+
 def test_a_chain_of_thousands_is_a_short_text():
     x, r = 0.3, Value(2.5)
     for _ in range(4000):

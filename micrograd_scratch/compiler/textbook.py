@@ -12,7 +12,7 @@ one expression and a new array, samples are columns, `da` is the derivative of t
 runs and gives the same numbers. A derivative is written in its textbook form where the row has one,
 a * (1 - a) for a sigmoid. It leaves out what guards the executed form: numbers that are not finite,
 also where no derivative reaches them (a branch not taken is multiplied by 0, which is nan if it is
-infinite), and indices out of range.
+infinite) or where they are multiplied by zeros, and indices out of range.
 """
 
 from __future__ import annotations
@@ -209,6 +209,9 @@ class Textbook(Reader):
 
     def product(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         a, b = readings[:2]
+        if _adds_nothing(readings):
+            only_bias = replace(step, row=COPY, operands=step.operands[2:])
+            return self.map(only_bias, readings[2:], by_row)
         rows = a.by_row or b.by_row
         of_a, of_b, out = self.letters(step, readings, rows)
         text = self.contraction(step, a.text, of_a, b.text, of_b, out)
@@ -397,9 +400,10 @@ class Textbook(Reader):
         terms = step.operands[0].shape[-1]
         if "k" not in of_a + of_b and step.form != "take" and terms > 1:
             dy = f"({terms} * {dy})"
-        if step.form != "take" and a.send is not None:
+        nothing = _adds_nothing(readings)
+        if step.form != "take" and a.send is not None and not nothing:
             a.send(self.contraction(step, dy, out, b.text, of_b, of_a))
-        if b.send is not None:
+        if b.send is not None and not nothing:
             b.send(self.contraction(step, a.text, of_a, dy, out, of_b))
         if len(readings) == 3 and readings[2].send is not None:
             readings[2].send(self.reduced(str(d), step, made, readings[2]))
@@ -486,6 +490,11 @@ def _indented(line: Line) -> str:
     """A line of the function, with its comment behind it."""
     code = f"    {line.code}".rstrip()
     return f"{code:<52}  # {line.note}" if line.note else code
+
+
+def _adds_nothing(readings: list[Reading]) -> bool:
+    """Whether a dot is with zeros, such as a network's first state, and has a bias."""
+    return len(readings) == 3 and "0.0" in (readings[0].text, readings[1].text)
 
 
 def _with_axes(text: str, has: list[bool]) -> str:
