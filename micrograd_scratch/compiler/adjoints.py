@@ -50,7 +50,7 @@ class Adjoints:
         self.arrivals = Arrivals(self.layout, self.wanted)
         self.loans = Loans(self.layout)
         self.equal: dict[Array, np.ndarray] = {}
-        self.kept: dict[tuple[Array, bool], np.ndarray] = {}  # terms that wait, by row -> cells
+        self.kept: dict[Array, np.ndarray] = {}  # terms that wait -> cells
         self.zero: int | None = None  # a cell by row that nothing is ever added to
 
     def where_adjoints_come(self) -> Marks:
@@ -153,7 +153,8 @@ class Adjoints:
             out = writer.view(operand, gradient=True, expand=term.by_row or term.expanded)
             writer.emit("add({0}, {1}, {out})", [out, term], out)
             return
-        self.arrivals.send(operand, np.broadcast_to(self.keep(term, with_rows), operand.shape))
+        assert term.by_row == with_rows
+        self.arrivals.send(operand, np.broadcast_to(self.keep(term), operand.shape))
 
     def assign(self, operand: Operand, term: Array, axes: list[int], with_rows: bool) -> None:
         """Write the first adjoint of an operand, summed over axes, or let it read one it equals."""
@@ -204,20 +205,19 @@ class Adjoints:
         return True
 
     # -- terms for cells here and there
-    def keep(self, term: Array, with_rows: bool) -> np.ndarray:
+    def keep(self, term: Array) -> np.ndarray:
         """Where a term of an adjoint stays until it is fetched: cells in its shape."""
-        key = term, with_rows
-        if key not in self.kept:
+        if term not in self.kept:
             view = term.view
-            if view and view.gradient and by_row(view.regular[0]) == with_rows and _is_plain(view):
+            if view and view.gradient and _is_plain(view):
                 space, offset, strides = view.regular  # itself an adjoint
                 cells = offset + grid_steps(view.shape, strides)
                 self.read[space][cells[cells < self.layout.sizes[space]]] = True
             else:
-                spare, cells = self.spare(term.shape, with_rows, term.expanded)
+                spare, cells = self.spare(term.shape, term.by_row, term.expanded)
                 self.writer.store(term, spare)
-            self.kept[key] = cells.reshape(term.shape)
-        return self.kept[key]
+            self.kept[term] = cells.reshape(term.shape)
+        return self.kept[term]
 
     def spare(
         self, shape: Sequence[int], with_rows: bool, expand: bool = False
