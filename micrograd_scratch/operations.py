@@ -141,7 +141,8 @@ class Operation:
 
         if hasattr(numpy, self.array):
             return getattr(numpy, self.array)
-        return of_scipy(self.array) or by_element(self.number)  # NumPy does not have it
+        # NumPy does not have it, nor anybody an operation of yours, whose array is ""
+        return (self.array and of_scipy(self.array)) or by_element(self.number)
 
     @cached_property
     def selective(self) -> bool:

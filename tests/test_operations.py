@@ -305,6 +305,15 @@ def test_special_functions_of_arrays_are_scipys_where_it_is_installed(monkeypatc
         del vars(row)["on_arrays"]
 
 
+def test_an_operation_of_your_own_is_not_looked_for_in_scipy(monkeypatch):
+    def refuse(name):
+        raise AssertionError(name)
+
+    monkeypatch.setattr(operations, "of_scipy", refuse)
+    cubed = operation("cubed", lambda x: x * x * x, lambda y, x: (3.0 * x * x,))
+    assert cubed(np.array([1.0, -2.0])).tolist() == [1.0, -8.0]
+
+
 @every_row
 def test_the_same_rule_writes_itself(row):
     symbols = [Symbol(f"x{i}") for i in range(argument_count(row))]

@@ -21,6 +21,7 @@ from ..tables import Result, Table, error_text, seconds_text
 from .executors import EXECUTORS, NUDGING, Executor, contenders
 from .problem import DIGITS, Array, Problem, reference_gradient
 
+BURST = 0.003  # seconds of evaluations in a row, one at least
 Piece = tuple[Sequence[int], Sequence[float]]
 
 
@@ -54,9 +55,6 @@ def pieces(method: str, executor: Executor, theta: Array, order: Sequence[int]) 
             slope_here = derivative(nudged, x, NUDGING[method])
             executor.nudge(index, x)
             yield (index,), (slope_here,)
-
-
-BURST = 0.003  # seconds of evaluations in a row, one at least
 
 
 class Stopwatch:

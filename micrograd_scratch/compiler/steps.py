@@ -28,7 +28,7 @@ MULTIPLY_ADD = operation(
     array=lambda a, b, c: a * b + c,
 )
 COPY = operation("dot", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
-# of what several steps would gather
+# of what the steps below would gather, or from elsewhere (gathers.py)
 GATHER = operation("gather", lambda x: x, lambda y, x: (1.0,), array=lambda x: x)
 
 
@@ -106,7 +106,7 @@ class Step:
     def stands_for(self) -> str:
         """How many scalar nodes it stands for, in words."""
         if self.row is GATHER:
-            return "for several steps"
+            return "for steps below"
         live = int((self.nodes >= 0).sum())
         return f"{'part of ' * self.part}{live:,} scalar node{'s' * (live > 1)}"
 
