@@ -9,6 +9,7 @@ group look different (a one-term sum, a product with 1) before groups have been 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,7 @@ def fuse(graph: Graph) -> Graph:
             rows.append(row)
     dot, total = rows.index(dot_of), rows.index(total_of)
 
-    start, operands = graph.start.tolist(), graph.operands.tolist()
+    left, right = (column.tolist() for column in _columns(graph))
     once = graph.uses() == 1
     rank = _RANK[graph.kind].tolist()
     # the root of a tree of sums is a sum that is not the single-use operand of another one
@@ -54,12 +55,12 @@ def fuse(graph: Graph) -> Graph:
     for node in np.flatnonzero((graph.op == plus) & ~inner).tolist():
         terms: list[int] = []  # of the tree below it, from left to right
         plain, products = [], []
-        waiting = [operands[start[node] + 1], operands[start[node]]]
+        waiting = [right[node], left[node]]
         while waiting:
             t = waiting.pop()
             what = role[t]
             if what == _SUM:
-                waiting += operands[start[t] + 1], operands[start[t]]
+                waiting += right[t], left[t]
                 continue
             terms.append(t)
             if what == _PRODUCT:
@@ -76,7 +77,7 @@ def fuse(graph: Graph) -> Graph:
         if len(plain) > 1:  # one is the bias; several are products with 1
             first, second, plain = plain, [ONE] * len(plain), []
         for t in products:
-            a, b = operands[start[t]], operands[start[t] + 1]
+            a, b = left[t], right[t]
             if rank[a] > rank[b]:
                 a, b = b, a
             first.append(a)
@@ -86,6 +87,12 @@ def fuse(graph: Graph) -> Graph:
     lost = np.zeros(len(graph), dtype=bool)
     lost[gone] = True
     return _without(replace(graph, rows=rows, op=new_op), new_operands, lost)
+
+
+def _columns(graph: Graph) -> Iterator[np.ndarray]:
+    """(n,) the first operands of all nodes, and their second ones; of fewer than two, anything."""
+    last = len(graph.operands) - 1
+    return (graph.operands[np.minimum(graph.start[:-1] + k, last)] for k in range(2))
 
 
 def _without(graph: Graph, new_operands: dict[int, list[int]], gone: np.ndarray) -> Graph:

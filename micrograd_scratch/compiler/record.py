@@ -110,8 +110,8 @@ def record(
                 )
     nodes = topological_order(*outputs) if nodes is None else nodes
     number = _Numbers(nodes)
-    rows: dict[Operation, int] = {LEAF: 0}
-    op = [rows.setdefault(node.row, len(rows)) for node in nodes]
+    row = [node.row for node in nodes]
+    rows = {row: position for position, row in enumerate(dict.fromkeys([LEAF, *row]))}
     start, operands = _operands(nodes, number)
     kind = np.where(np.diff(start) > 0, COMPUTED, CONSTANT)
     slot = np.full(len(nodes), -1)
@@ -124,12 +124,12 @@ def record(
     )
     return Graph(
         list(rows),
-        np.array(op),
+        np.fromiter(map(rows.__getitem__, row), int, len(nodes)),
         start,
         operands,
         kind,
         slot,
-        np.fromiter((node.data for node in nodes), float, len(nodes)),
+        np.fromiter([node.data for node in nodes], float, len(nodes)),
         number.of(outputs),
         lines,
     )
@@ -138,33 +138,48 @@ def record(
 class _Numbers:
     """The positions of nodes, by what each is and not by what it holds.
 
-    By sorting addresses: 0.2 us an operand of a million nodes where a dictionary takes 0.6.
+    A table of all places in memory around them, page by page: no two objects begin within the same
+    PLACE bytes. 0.25 us an operand of a million nodes, where a dictionary takes 0.7.
     """
 
+    PLACE, PAGE = 4, 18  # bits: 16 bytes, 256 kB
+
     def __init__(self, nodes: Sequence[Value]) -> None:
-        addresses = np.fromiter(map(id, nodes), np.int64, len(nodes))
-        self.order = np.argsort(addresses)
-        self.addresses = addresses[self.order]
+        addresses = _addresses(nodes)
+        self.pages = np.unique(addresses >> self.PAGE)
+        self.table = np.full(len(self.pages) + 1 << self.PAGE - self.PLACE, -1, dtype=np.int32)
+        self.table[self._places(addresses)] = np.arange(len(nodes))
 
     def of(self, values: Sequence[Any]) -> np.ndarray:
         """(n,) the positions of n objects; -1 for what is not among the nodes."""
-        wanted = np.fromiter(map(id, values), np.int64, len(values))
-        by_address = np.argsort(wanted)
-        wanted = wanted[by_address]
-        at = np.minimum(np.searchsorted(self.addresses, wanted), len(self.order) - 1)
-        found = np.empty(len(wanted), dtype=int)
-        found[by_address] = np.where(self.addresses[at] == wanted, self.order[at], -1)
-        return found
+        return self.at(_addresses(values))
+
+    def at(self, addresses: np.ndarray) -> np.ndarray:
+        """The same for objects at these addresses."""
+        return self.table[self._places(addresses)].astype(int)
+
+    def _places(self, addresses: np.ndarray) -> np.ndarray:
+        """Where in the table; behind the last page, for what is on none of them."""
+        page = addresses >> self.PAGE
+        found = np.minimum(np.searchsorted(self.pages, page), len(self.pages) - 1)
+        found[self.pages[found] != page] = len(self.pages)
+        return (found << self.PAGE - self.PLACE) + (addresses % (1 << self.PAGE) >> self.PLACE)
+
+
+def _addresses(objects: Sequence[Any]) -> np.ndarray:
+    """(n,) where n objects lie."""
+    return np.fromiter(map(id, objects), np.int64, len(objects))
 
 
 def _operands(nodes: Sequence[Value], number: _Numbers) -> tuple[np.ndarray, np.ndarray]:
     """`start` and `operands` of a graph, column by column.
 
-    One or two operands lie in the slots of a Value, more in a tuple (engine.py).
+    One or two operands lie in the slots of a Value, more in a tuple (engine.py), which is no node.
     """
-    first = number.of([node._a for node in nodes])
-    second = number.of([node._b if node._a is not None else None for node in nodes])
-    tuples = [node._b for node in nodes if node._a is None]
+    count = len(nodes)
+    first = number.at(np.fromiter([id(node._a) for node in nodes], np.int64, count))
+    second = number.at(np.fromiter([id(node._b) for node in nodes], np.int64, count))
+    tuples = [nodes[i]._b for i in np.flatnonzero(first < 0).tolist()]
     lengths = (first >= 0) * 1 + (second >= 0)
     lengths[first < 0] = list(map(len, tuples))
     start = np.concatenate([[0], np.cumsum(lengths)])
