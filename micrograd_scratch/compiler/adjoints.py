@@ -16,7 +16,7 @@ import numpy as np
 
 from ..operations import Operation
 from .arrivals import Arrivals, in_slabs
-from .cells import Marks, buffer_of, by_row, places, shows_once
+from .cells import Marks, buffer_of, by_row, places, shows_once, spread
 from .dependence import NO, rule_of
 from .factor import FIRST_INPUT, FREE, LITERAL, ROWS, SHIFT, THETA, ranked, unique
 from .loans import Loans
@@ -68,7 +68,7 @@ class Adjoints:
                         continue
                     cells = operand.cells
                     if step.form == "map":  # other forms spread what comes over all of it
-                        cells = np.broadcast_to(cells, here.shape)[here]
+                        cells = spread(cells, here.shape)[here]
                     comes.mark(Operand(cells.shape, cells))
         return comes
 
@@ -154,7 +154,7 @@ class Adjoints:
             writer.emit("add({0}, {1}, {out})", [out, term], out)
             return
         assert term.by_row == with_rows
-        self.arrivals.send(operand, np.broadcast_to(self.keep(term), operand.shape))
+        self.arrivals.send(operand, spread(self.keep(term), operand.shape))
 
     def assign(self, operand: Operand, term: Array, axes: list[int], with_rows: bool) -> None:
         """Write the first adjoint of an operand, summed over axes, or let it read one it equals."""

@@ -104,7 +104,8 @@ def distinct(tuples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def unique(numbers: np.ndarray) -> np.ndarray:
     """The different numbers, ascending: 4 us a call where np.unique takes 9."""
     ordered = np.sort(numbers, axis=None)
-    first = np.ones(len(ordered), dtype=bool)
+    first = np.empty(len(ordered), dtype=bool)
+    first[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
 
@@ -128,7 +129,8 @@ def ranked(numbers: np.ndarray) -> Ranked:
     """All that np.unique can tell, which would import masked arrays: 15 ms at a first compile."""
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
-    new = np.ones(len(numbers) + 1, dtype=bool)  # and behind the last
+    new = np.empty(len(numbers) + 1, dtype=bool)
+    new[0] = new[-1] = True  # also behind the last
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
     bounds = new.nonzero()[0]
     starts = bounds[:-1]

@@ -12,6 +12,7 @@ says so where it matters, because 0 * inf is then a number that the scalar graph
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import compress
 from typing import Any, NamedTuple
@@ -197,7 +198,7 @@ class _Layouter:
             if len(shape) == 1 and all(irregular):
                 order = order[np.argsort(-self.uses[nodes[order]], kind="stable")]
                 position[order] = np.arange(len(order))
-        grid = np.full(int(np.prod(shape)), -1)
+        grid = np.full(math.prod(shape), -1)
         grid[position] = nodes
         arranged = []
         for cells in operands.T:
@@ -267,11 +268,11 @@ class _Layouter:
         offset = low - (space << SHIFT)
         for start, shape in reversed(self.blocks.get(space, [])):
             if start <= offset:
-                if high - (space << SHIFT) < start + int(np.prod(shape)):
+                if high - (space << SHIFT) < start + math.prod(shape):
                     axes = np.stack(np.unravel_index(cells - (space << SHIFT) - start, shape))
                     axes = axes - axes.min(axis=1, keepdims=True)
                     box = tuple(int(extent) + 1 for extent in axes.max(axis=1))
-                    if np.prod(box) <= 2 * n:
+                    if math.prod(box) <= 2 * n:
                         return np.ravel_multi_index(tuple(axes), box), box
                 break
         if high - low + 1 <= 2 * n:  # several blocks, one behind the other

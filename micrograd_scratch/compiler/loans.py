@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cells import Marks, shows_once
+from .cells import Marks, shows_once, spread
 from .factor import FREE, ROWS, SHIFT, unique
 from .steps import Layout, Operand, regular_form
 
@@ -49,7 +49,7 @@ class Loans:
     def lend(self, operand: Operand, cells: np.ndarray) -> bool:
         """Let an operand read its adjoint at these addresses, if it is a whole block."""
         block = self.block(operand)
-        cells = np.broadcast_to(cells, operand.shape)
+        cells = spread(cells, operand.shape)
         regular = regular_form(cells, self.sizes)
         if block is None or block in self.open or regular is None:
             return False

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..operations import Conditional, Symbol, total_of
 from .adjoints import Adjoints, broadcast_axes
-from .cells import Marks, buffer_of, by_row, places, shows_once
+from .cells import Marks, buffer_of, by_row, places, shows_once, spread
 from .factor import FREE, LITERAL, ROWS, SHIFT, ranked
 from .steps import Layout, Operand, Step
 from .views import view_text
@@ -236,7 +236,7 @@ class Reach:
             self.doubtful |= reached is not None
             cells = operand.addresses
             if some is not None:
-                cells = np.broadcast_to(cells, some.shape)[some]
+                cells = spread(cells, some.shape)[some]
             self.certain.mark(Operand(cells.shape, cells))
             return
         axes = broadcast_axes(operand, reached, with_rows=space == ROWS)

@@ -146,7 +146,7 @@ class _Numbers:
 
     def __init__(self, nodes: Sequence[Value]) -> None:
         addresses = _addresses(nodes)
-        self.pages = np.unique(addresses >> self.PAGE)
+        self.pages = np.array(sorted(set((addresses >> self.PAGE).tolist())))
         self.table = np.full(len(self.pages) + 1 << self.PAGE - self.PLACE, -1, dtype=np.int32)
         self.table[self._places(addresses)] = np.arange(len(nodes))
 
