@@ -11,19 +11,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .engine import (
-    AnomalyError,
-    Constant,
-    Value,
-    detect_anomaly,
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    no_grad,
-    recompute,
-)
+from .anomalies import AnomalyError, detect_anomaly
+from .derivatives import grad, hessian, hvp, jacobian, jvp
+from .engine import Constant, Value, no_grad, recompute
 from .functions import (
     acos,
     acosh,

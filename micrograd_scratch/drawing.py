@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .engine import Constant, Value, source_line
+from .anomalies import source_line
+from .engine import Constant, Value
 from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, printable
 
 if TYPE_CHECKING:

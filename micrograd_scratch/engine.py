@@ -2,21 +2,17 @@
 
 A `Value` is a number that remembers the operation and the operands it came from. Together they form
 a directed acyclic graph, and one walk over it in reverse topological order gives the derivative of
-one result by everything it was computed from: `backward`, on numbers. The same rule run on Values
-(`grad`) gives derivatives that can be differentiated again; run forwards it gives `jvp`.
+one result by everything it was computed from: `backward`.
 
 Every walk is iterative, so a graph may be millions of nodes deep. Which operations there are, and
 their derivatives, stands in operations.py and functions.py; this file never asks for an
-operation's name. It leaves out arrays: compiler/ turns a recorded graph into array code.
+operation's name. It leaves out derivatives that are Values themselves (derivatives.py), and arrays:
+compiler/ turns a recorded graph into array code.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
@@ -26,7 +22,7 @@ from typing import Any
 
 from . import functions as f
 from . import operations as o
-from .operations import Conditional, Operation, as_float, shown, where
+from .operations import Operation, as_float, shown
 
 LEAF = Operation("", float, lambda y: ())  # a leaf is computed from nothing
 
@@ -339,10 +335,8 @@ class Value:
         try:  # `.grad` holds the adjoint during the pass
             _set_grads(nodes, repeat(0.0))
             self.grad = 1.0
-            if _observe is not None and _anomaly_mode():
-                _backward_checked(nodes)
-            else:
-                _backward(nodes)
+            walk_back = _backward if _observe is None else _way_back()
+            walk_back(nodes)
             _set_grads(nodes, map(add, before, map(_GET_GRAD, nodes)))
         except BaseException:
             deque(restore, maxlen=0)  # nothing before it at which a second Ctrl-C could strike
@@ -454,10 +448,10 @@ def topological_order(*roots: Value, reached_only: bool = False) -> list[Value]:
 def _dependencies(node: Value) -> tuple[Value, ...]:
     """The parents on which the node depends at its present numbers."""
     slopes = node.row.slopes(node.data, *[p.data for p in node.parents])
-    return tuple(p for p, slope in _paired(node, slopes) if slope is not None)
+    return tuple(p for p, slope in paired(node, slopes) if slope is not None)
 
 
-def _paired(node: Value, slopes: Any) -> Iterable[tuple[Value, Any]]:
+def paired(node: Value, slopes: Any) -> Iterable[tuple[Value, Any]]:
     """Every operand with its slope; TypeError if the node's rule gave another number of them."""
     return zip(node.parents, node.row.checked(slopes, len(node.parents)), strict=True)
 
@@ -488,7 +482,7 @@ def _backward(nodes: Sequence[Value]) -> None:
                 continue
         except (ArithmeticError, ValueError):  # raised before anything was added
             slopes = row.slopes(node.data, *[p.data for p in node.parents])
-        for p, slope in _paired(node, slopes):
+        for p, slope in paired(node, slopes):
             if slope is not None and type(p) is not Constant:
                 p.grad += adjoint * slope
 
@@ -508,134 +502,6 @@ def _pass_on_dot(adjoint: float, parents: tuple[Value, ...]) -> None:
         parents[-1].grad += adjoint
 
 
-def jvp(y: Any, xs: Iterable[Value], tangents: Iterable[float]) -> Any:
-    """Forward mode: the derivative of y along a direction, sum_i dy/dx_i * tangent_i, as a float.
-
-    xs and tangents have equal lengths. For a list of results, a list. One forward walk costs about
-    as much as one evaluation, and gives one directional derivative of every result.
-    """
-    results = [y] if isinstance(y, Value) else _listed("y", y)
-    xs, tangents = _listed("xs", xs), _listed("tangents", tangents)
-    if len(xs) != len(tangents):
-        raise ValueError(f"jvp needs a tangent for each x, got {len(xs)} and {len(tangents)}")
-    for result in results:
-        _values(result, xs)
-    tangent: dict[Value, float] = {}
-    for x, t in zip(xs, tangents, strict=True):
-        tangent[x] = tangent.get(x, 0.0) + t
-    for node in topological_order(*results):
-        if node.parents:
-            slopes = node.row.slopes(node.data, *[p.data for p in node.parents])
-            terms = [
-                slope * tangent[p]
-                for p, slope in _paired(node, slopes)
-                if slope is not None and p in tangent
-            ]
-            if node in tangent:  # an x that is itself computed from others
-                terms.append(tangent[node])
-            if terms:
-                tangent[node] = o.total_of.value(*terms)
-    answers = [float(tangent.get(result, 0.0)) for result in results]
-    return answers[0] if isinstance(y, Value) else answers
-
-
-def grad(y: Value, xs: Value | Sequence[Value]) -> Any:
-    """dy/dx for every x, as Values that can be differentiated again. (One Value for one x.)
-
-    The chain rule of `backward`, run on Values. An x that y does not depend on gets a 0. The graph
-    it records holds wherever a `where` turns out: a node that is only reached under a condition
-    carries that condition, and what it passes on is selected by it rather than multiplied.
-    """
-    targets = [xs] if isinstance(xs, Value) else _listed("xs", xs)
-    _values(y, targets)
-    order = topological_order(y)
-    wanted = set(targets)  # the nodes that depend on an x: nothing else needs an adjoint
-    for node in order:
-        if not wanted.isdisjoint(node.parents):
-            wanted.add(node)
-    adjoints: dict[Value, Any] = {y: 1.0}
-    reach: dict[Value, Any] = {}  # node -> the condition under which it is reached; absent: always
-    for node in reversed(order):
-        if node not in adjoints or not node.parents or node not in wanted:
-            continue
-        slopes = node.row.partials(node, *node.parents)
-        for p, slope in _paired(node, slopes):
-            if slope is None or p not in wanted:
-                continue
-            condition = reach.get(node)
-            if isinstance(slope, Conditional):
-                condition = _both(condition, slope.condition)
-                slope = slope.partial
-            term = _product(adjoints[node], slope)
-            if condition is not None:
-                term = where(condition, term, 0.0)
-            if p not in adjoints:
-                adjoints[p] = term
-                if condition is not None:
-                    reach[p] = condition
-            else:
-                adjoints[p] = adjoints[p] + term
-                if p in reach:
-                    reach[p] = _either(reach[p], condition)
-                    if reach[p] is None:
-                        del reach[p]
-    answers = [as_value(adjoints.get(x, 0.0)) for x in targets]
-    return answers[0] if isinstance(xs, Value) else answers
-
-
-def _product(adjoint: Any, slope: Any) -> Any:
-    """adjoint * slope, without a node where the rule itself says 1 or -1."""
-    for a, b in ((adjoint, slope), (slope, adjoint)):
-        if type(b) is float and b in (1.0, -1.0):
-            return a if b == 1.0 else -a
-    return adjoint * slope
-
-
-def _both(a: Any, b: Any) -> Any:
-    return b if a is None else where(a, b, 0.0)
-
-
-def _either(a: Any, b: Any) -> Any:
-    return None if b is None else where(a, a, b)
-
-
-def _values(y: Any, xs: Sequence[Any]) -> None:
-    """TypeError unless y and every x is a Value."""
-    for name, value in (("y", y), *(("x", x) for x in xs)):
-        if not isinstance(value, Value):
-            raise TypeError(
-                f"{name} is {shown(value)}, but derivatives are of one Value y, by Values x: pass "
-                "the Values themselves, y first"
-            )
-
-
-def _listed(name: str, values: Iterable[Any]) -> list[Any]:
-    """The values as a list; TypeError for what is none."""
-    if not hasattr(values, "__iter__"):
-        raise TypeError(f"{name} is {shown(values)}: give a list, such as [{name[0]}]")
-    return list(values)
-
-
-def jacobian(ys: Iterable[Value], xs: Iterable[Value]) -> list[list[Value]]:
-    """The matrix of dy_i/dx_j, shape (len ys, len xs), by one backward pass a row."""
-    xs = _listed("xs", xs)
-    return [grad(y, xs) for y in _listed("ys", ys)]
-
-
-def hessian(y: Value, xs: Iterable[Value]) -> list[list[Value]]:
-    """The matrix of second derivatives of y, by one backward pass a row. Shape (len xs, len xs)."""
-    xs = _listed("xs", xs)
-    return jacobian(grad(y, xs), xs)
-
-
-def hvp(y: Value, xs: Iterable[Value], v: Iterable[Any]) -> list[Value]:
-    """The Hessian of y times a vector v, at the cost of two backward passes (Pearlmutter 1994)."""
-    xs, v = _listed("xs", xs), _listed("v", v)
-    if len(xs) != len(v):
-        raise ValueError(f"hvp needs a number in v for each x, got {len(xs)} and {len(v)}")
-    return grad(as_value(o.dot(grad(y, xs), v)), xs)
-
-
 def recompute(*roots: Value) -> None:
     """Compute a recorded graph once more, after its leaves' `.data` has changed."""
     for root in roots:
@@ -647,30 +513,48 @@ def recompute(*roots: Value) -> None:
 
 
 # ---------------------------------------------------------------- contexts
-_observers: dict[int, list[Callable[[Value], Value]]] = {}  # thread -> outermost first
+_observers: dict[int, list[observing]] = {}  # thread -> the order in which they see a node
 _observers_lock = threading.Lock()
 
 
 def _observe_all(node: Value) -> Value:
-    for observe in _observers.get(threading.get_ident(), ()):
-        node = observe(node)
+    for context in _observers.get(threading.get_ident(), ()):
+        node = context.observe(node)
     return node
+
+
+def is_observed_by(observe: Callable[[Value], Value]) -> bool:
+    """Whether what this thread records goes through `observe`."""
+    contexts = _observers.get(threading.get_ident(), ()) if _observe is not None else ()
+    return any(context.observe is observe for context in contexts)
+
+
+def _way_back() -> Callable[[Sequence[Value]], None]:
+    """What `Value.backward` does in this thread, inside its contexts."""
+    ways = (context.walk_back for context in _observers.get(threading.get_ident(), ()))
+    return next(filter(None, ways), _backward)
 
 
 class observing(ContextDecorator):
     """Send every node that this thread records through `observe`, which returns it or another.
 
-    A context, or a decorator; it may be entered again, also within itself.
+    A context, or a decorator; it may be entered again, also within itself. What is observed `last`
+    has been through the others. `walk_back`, if given, stands for `_backward` meanwhile.
     """
 
-    def __init__(self, observe: Callable[[Value], Value], last: bool = False) -> None:
-        self._observe, self._last = observe, last
+    def __init__(
+        self,
+        observe: Callable[[Value], Value],
+        last: bool = False,
+        walk_back: Callable[[Sequence[Value]], None] | None = None,
+    ) -> None:
+        self.observe, self._last, self.walk_back = observe, last, walk_back
 
     def __enter__(self) -> None:
         global _observe
         with _observers_lock:
             mine = _observers.setdefault(threading.get_ident(), [])
-            mine.insert(len(mine) if self._last else 0, self._observe)
+            mine.insert(len(mine) if self._last else 0, self)
             _observe = _observe_all
 
     def __exit__(self, *error: Any) -> None:
@@ -678,7 +562,7 @@ class observing(ContextDecorator):
         thread = threading.get_ident()
         with _observers_lock:
             mine = _observers[thread]
-            mine.remove(self._observe)
+            mine.remove(self)
             if not mine:
                 del _observers[thread]
             if not _observers:
@@ -692,75 +576,3 @@ def _forget(node: Value) -> Value:
 def no_grad() -> Any:
     """Within `with no_grad():`, operations give Constants: nothing is recorded."""
     return observing(_forget, last=True)
-
-
-class AnomalyError(ArithmeticError):
-    """A value or an adjoint that is not finite, or a graph whose numbers are out of date."""
-
-
-def detect_anomaly() -> Any:
-    """Within `with detect_anomaly():`, the first value or adjoint that is not finite raises.
-
-    The AnomalyError names the operation, its operands and the source line that recorded it. A
-    `backward()` inside also refuses a graph whose leaves have changed since it was computed.
-    """
-    return observing(_check_value)
-
-
-def _check_value(node: Value) -> Value:
-    remember_line(node)
-    if not math.isfinite(node.data):
-        raise AnomalyError(f"{describe(node)} is {node.data}")
-    return node
-
-
-def _anomaly_mode() -> bool:
-    return _check_value in _observers.get(threading.get_ident(), ())
-
-
-def _backward_checked(nodes: Sequence[Value]) -> None:
-    for node in nodes:
-        if node.parents:
-            now = float(node.row.number(*[p.data for p in node.parents]))
-            if now != node.data and not (now != now and node.data != node.data):
-                raise AnomalyError(
-                    f"{describe(node)} holds {node.data} but is now {now}: call recompute() "
-                    "after changing leaves"
-                )
-    reached = set(nodes)
-    for node in reversed(nodes):
-        _backward([node])
-        for p in node.parents:
-            if p in reached and not math.isfinite(p.grad):
-                raise AnomalyError(
-                    f"the adjoint of {p.label or p.data} became {p.grad} behind {describe(node)}, "
-                    f"whose own adjoint is {node.grad}"
-                )
-
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_lines: dict[int, tuple[weakref.ref[Value], str]] = {}  # only filled inside a context
-
-
-def remember_line(node: Value) -> None:
-    """Note the source line outside this package that is recording the node."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    key = id(node)
-    line = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    _lines[key] = (weakref.ref(node, lambda _: _lines.pop(key, None)), line)
-
-
-def source_line(node: Value) -> str:
-    """The "file:line" that recorded the node, "" if it was not recorded inside a context."""
-    reference, line = _lines.get(id(node), (None, ""))
-    return line if reference is not None and reference() is node else ""
-
-
-def describe(node: Value) -> str:
-    """One line that names a node: operation, operands, and the source line if it is known."""
-    shown = [f"{p.label}={p.data:.6g}" if p.label else f"{p.data:.6g}" for p in node.parents[:6]]
-    operands = ", ".join(shown) + (", ..." if len(node.parents) > 6 else "")
-    line = source_line(node)
-    return f"{node.op or 'leaf'}({operands})" + (f" at {line}" if line else "")

@@ -14,8 +14,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .derivatives import only_values
 from .drawing import MAX_NODES, Picture, local_derivatives, nodes_to_draw
-from .engine import Constant, Value, _values, topological_order
+from .engine import Constant, Value, topological_order
 from .rendering import Drawing, mimebundle, number_text, printable
 
 _LARGEST_GRAPH = 300_000  # nodes
@@ -117,7 +118,7 @@ def explain(value: Value, leaf: Value, *, paths: int = 5) -> Explanation:
     """
     if paths < 1:
         raise ValueError(f"paths must be at least 1, got {paths}")
-    _values(value, [leaf])
+    only_values(value, [leaf])
     if isinstance(leaf, Constant):
         raise ValueError(f"{_name(leaf)} is a Constant: only Values have a derivative")
     nodes_to_draw([value], None, _LARGEST_GRAPH, "explain a part of it")  # refuses what is larger
@@ -179,7 +180,7 @@ def downstream(value: Value, leaf: Value, *, max_nodes: int = MAX_NODES) -> Draw
     graph of more than `max_nodes` nodes only this is drawn. ValueError if `value` does not depend
     on the leaf, and if there is too much to draw.
     """
-    _values(value, [leaf])
+    only_values(value, [leaf])
     nodes_to_draw([value], None, _LARGEST_GRAPH, "draw a part of it")
     stale = {leaf}
     operations = 0

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from . import losses, optim
+from .anomalies import AnomalyError, detect_anomaly
 from .compiler import compile
 from .compiler.execution import is_finite
-from .engine import AnomalyError, Value, detect_anomaly
+from .engine import Value
 from .operations import shown
 from .progress import Progress
 from .sharding import Map, ShardedGradient

@@ -164,6 +164,45 @@ ENGINE = [
         "A neuron has one parameter more than inputs.",
     ),
     (
+        "recompute-stops-at-the-roots",
+        "for node in topological_order(*roots):",
+        "for node in roots:",
+        "What lies between a leaf and a root?",
+    ),
+    (
+        "no-grad-records",
+        "return observing(_forget, last=True)",
+        "return observing(lambda node: node, last=True)",
+        "What is the result's type within no_grad()?",
+    ),
+    (
+        "context-never-left",
+        "mine.remove(self)",
+        "pass",
+        "State that outlives its with statement.",
+    ),
+    (
+        "deepcopy-shares-parents",
+        "tuple(memo[id(p)] for p in node.parents)",
+        "node.parents",
+        "Where does the copy's gradient go?",
+    ),
+    (
+        "copy-loses-the-gradient",
+        "twin.data, twin.grad, twin.label = node.data, node.grad, node.label",
+        "twin.data, twin.grad, twin.label = node.data, 0.0, node.label",
+        "A copy is equal in everything.",
+    ),
+    (
+        "history-pickled-away",
+        "        if self.parents:\n            raise",
+        "        if False:\n            raise",
+        "Losing a history without a word is the worst way.",
+    ),
+]
+
+DERIVATIVES = [
+    (
         "graph-assigns",
         "adjoints[p] = adjoints[p] + term",
         "adjoints[p] = term",
@@ -205,47 +244,14 @@ ENGINE = [
         "pass",
         "An x may itself be computed from another x.",
     ),
-    (
-        "recompute-stops-at-the-roots",
-        "for node in topological_order(*roots):",
-        "for node in roots:",
-        "What lies between a leaf and a root?",
-    ),
-    (
-        "no-grad-records",
-        "return observing(_forget, last=True)",
-        "return observing(lambda node: node, last=True)",
-        "What is the result's type within no_grad()?",
-    ),
-    (
-        "context-never-left",
-        "mine.remove(self._observe)",
-        "pass",
-        "State that outlives its with statement.",
-    ),
+]
+
+ANOMALIES = [
     (
         "stale-graph-accepted",
         "if now != node.data and",
         "if False and",
         "detect_anomaly() should notice leaves that changed since.",
-    ),
-    (
-        "deepcopy-shares-parents",
-        "tuple(memo[id(p)] for p in node.parents)",
-        "node.parents",
-        "Where does the copy's gradient go?",
-    ),
-    (
-        "copy-loses-the-gradient",
-        "twin.data, twin.grad, twin.label = node.data, node.grad, node.label",
-        "twin.data, twin.grad, twin.label = node.data, 0.0, node.label",
-        "A copy is equal in everything.",
-    ),
-    (
-        "history-pickled-away",
-        "        if self.parents:\n            raise",
-        "        if False:\n            raise",
-        "Losing a history without a word is the worst way.",
     ),
 ]
 
@@ -475,6 +481,8 @@ MUTANTS = [
     Mutant(name, file, old, new, hint)
     for file, rows in [
         ("engine.py", ENGINE),
+        ("derivatives.py", DERIVATIVES),
+        ("anomalies.py", ANOMALIES),
         ("operations.py", OPERATIONS),
         ("functions.py", FUNCTIONS),
         ("nn.py", NETWORKS),

@@ -13,7 +13,8 @@ import numpy as np
 
 from .. import losses
 from ..compiler import compile
-from ..engine import Value, jvp
+from ..derivatives import jvp
+from ..engine import Value
 from ..operations import total
 from .problem import Array, network, network_loss
 

@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from .. import engine
-from ..engine import AnomalyError, Value, _set_grads
+from ..anomalies import AnomalyError, checking
+from ..engine import Value, _set_grads
 from ..operations import shown
 from . import interpret
 from .execution import (
@@ -120,8 +121,8 @@ class Program:
         wrt         "parameters", or "inputs" for a gradient in the shape of each input: (rows, n)
         """
         again = self._mine.again
-        checking = engine._observe is not None and _checking()  # a call less: 0.06 us
-        if again is not None and wrt == "parameters" and not checking:
+        watched = engine._observe is not None and checking()  # a call less: 0.06 us
+        if again is not None and wrt == "parameters" and not watched:
             found = again(inputs, parameters, out)  # a small expression: 1.8 us a call
             if found is not None:
                 return found
@@ -443,7 +444,7 @@ class Program:
         self, theta: np.ndarray, arrays: list[np.ndarray], backward: bool
     ) -> None:
         """Inside detect_anomaly(): AnomalyError at the first number that is not finite."""
-        if not _checking():
+        if not checking():
             return
         for r in range(len(arrays[0]) if arrays else 1):
             numbers = interpret.evaluate(self.graph, theta, one_row(arrays, r))
@@ -487,10 +488,6 @@ class Program:
                     into[graph.slot[node]] += (adjoints[node] or 0.0) / rows
             write_row(gx, r, by_input)
         return total / rows
-
-
-def _checking() -> bool:
-    return engine._observe is not None and engine._anomaly_mode()
 
 
 def _pieces(rows: int, most: int) -> Iterator[slice]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import LEAF, Value, _lines, source_line, topological_order
+from ..anomalies import _lines, source_line
+from ..engine import LEAF, Value, topological_order
 from ..operations import Operation
 
 COMPUTED, CONSTANT, PARAMETER, INPUT = range(4)

@@ -27,15 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import engine, functions, operations
-from ..engine import (
-    AnomalyError,
-    Constant,
-    Value,
-    remember_line,
-    source_line,
-    topological_order,
-)
+from .. import anomalies, derivatives, engine, functions, operations
+from ..anomalies import AnomalyError, remember_line, source_line
+from ..engine import Constant, Value, topological_order
 from .program import Program
 from .record import record
 from .stages import Stages
@@ -48,13 +42,13 @@ _tracer: int | None = None  # the thread that does
 _DATA: Any = Value.__dict__["data"]  # the descriptors that read and write a Value's numbers
 _GRAD: Any = Value.__dict__["grad"]
 # The files that record operations may read numbers, but for what hands them on to their caller.
-_RECORDING = {engine.__file__, operations.__file__, functions.__file__}
+_RECORDING = {m.__file__ for m in (engine, derivatives, anomalies, operations, functions)}
 _SHOWING = {f.__code__ for f in (Value.item, Value.__format__, Value.__repr__)}
 _HANDING_ON = _SHOWING | {
     f.__code__
     for f in (
         *(Value.backward, Value.__copy__, Value.__deepcopy__, Value.__reduce__),
-        *(engine._clone, engine.jvp, engine.recompute),
+        *(engine._clone, engine.recompute, derivatives.jvp),
     )
 }
 _RUN_TO_RUN = "what changes from run to run (a random number, a counter) must come in as an input"
@@ -158,9 +152,9 @@ class _Trace:
             shows = frame.f_code in _SHOWING
             while frame.f_code in _HANDING_ON:
                 frame = frame.f_back
-            if shows and frame.f_code.co_filename.startswith(engine._PACKAGE):
+            if shows and frame.f_code.co_filename.startswith(anomalies._PACKAGE):
                 return  # the package's own messages
-            while frame.f_code.co_filename.startswith((engine._PACKAGE, copy.__file__)):
+            while frame.f_code.co_filename.startswith((anomalies._PACKAGE, copy.__file__)):
                 frame = frame.f_back
             refuse(
                 f"{frame.f_code.co_filename}:{frame.f_lineno} {act} of a Value, which would be "
@@ -204,7 +198,7 @@ class _Trace:
         def noted_node(node: Value) -> Value:
             remember_line(node)
             self.recorded.add(node)
-            if engine._forget in engine._observers[thread]:
+            if engine.is_observed_by(engine._forget):
                 if any(type(p) is not Constant for p in node.parents):
                     refuse(
                         f"{source_line(node)} computes inside no_grad(), which would freeze the "
@@ -229,7 +223,7 @@ def _observed_only_by(*observers: Callable[[Value], Value]) -> Iterator[None]:
     thread = threading.get_ident()
     with engine._observers_lock:
         before = engine._observers.get(thread)
-        engine._observers[thread] = list(observers)
+        engine._observers[thread] = [engine.observing(observe) for observe in observers]
         engine._observe = engine._observe_all
     try:
         yield
