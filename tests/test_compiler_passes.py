@@ -263,6 +263,28 @@ def test_unequal_sequences_fall_into_the_same_steps():
     assert groups[:-2:2] == [("dot", n) for n in (3, 3, 2, 1, 1)]
 
 
+def test_outputs_of_a_recurrence_wait_for_the_last():
+    W, V = ([leaves(3) for _ in range(3)] for _ in range(2))
+    outputs = []
+    for length in (2, 4):
+        h = leaves(3)
+        for _ in range(length):
+            h = [tanh(dot(w, h)) for w in W]
+            outputs.append(total([exp(dot(v, h)) for v in V]))
+    graph = fuse(recorded(total(outputs)))
+    groups = names(graph, schedule(graph))
+    assert groups[:8:2] == [("dot", n) for n in (6, 6, 3, 3)]
+    assert groups[8:] == [("dot", 18), ("exp", 18), ("total", 6), ("total", 1)]
+
+
+def test_sums_over_other_weights_do_not_wait():
+    Q, V = ([leaves(3) for _ in range(3)] for _ in range(2))
+    x = leaves(3)
+    q, v = ([dot(w, x) for w in M] for M in (Q, V))
+    graph = recorded(dot([sin(tanh(a)) for a in q], v))
+    assert names(graph, schedule(graph))[0] == ("dot", 6)  # v is not needed so early
+
+
 def test_what_depends_on_rows_is_kept_apart():
     x, w = Value(1.0), Value(2.0)
     graph = recorded(tanh(x) * tanh(w), [x], [w])

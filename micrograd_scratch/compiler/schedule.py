@@ -7,6 +7,9 @@ with operations as the machines. The layers of a network, samples and documents 
 fall into the same steps by themselves, and irregular graphs into few (127 where coloring nodes by
 their roles found 289, the longest path having 33).
 
+Sums over the same weights wait for one another as long as there is something more urgent: what a
+recurrent network puts out at each step is one product after its last step.
+
 It leaves out what the members of a group have in common: that is layout.py.
 """
 
@@ -14,14 +17,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from .record import COMPUTED, INPUT, Graph
+from ..operations import dot_of
+from .factor import ranked
+from .record import COMPUTED, INPUT, PARAMETER, Graph
 
 
 def schedule(graph: Graph) -> list[np.ndarray]:
     """Groups of node numbers: one operation each, every group after those it depends on."""
+
+    def put(some: np.ndarray) -> None:
+        of = int(kind[some[0]])
+        ready.setdefault(of, []).append(some)
+        most[of] = max(most.get(of, 0), int(height[some].max()))
+
     operand, owner = graph.dependences()
     kind = graph.op * 2 + graph.depends_on(INPUT)
-    height = graph.heights
+    height, peers = graph.heights, _peers(graph)
+    missing = np.bincount(peers)  # of those that wait for one another: how many are not ready
+    missing[0] = 0
     # node i is an operand of users[first[i]:first[i + 1]], and waits for so many operands
     users = owner[np.argsort(operand, kind="stable")]
     first = np.concatenate([[0], np.cumsum(np.bincount(operand, minlength=len(graph)))])
@@ -34,14 +47,17 @@ def schedule(graph: Graph) -> list[np.ndarray]:
     new = np.flatnonzero((graph.kind == COMPUTED) & (waits == 0))
     while True:
         for some in _by_kind(new, kind):
-            of = int(kind[some[0]])
-            ready.setdefault(of, []).append(some)
-            most[of] = max(most.get(of, 0), int(height[some].max()))
+            put(some)
+        np.subtract.at(missing, peers[new], 1)
         if not ready:
             return groups
         chosen = max(most, key=lambda of: (most[of], of))
-        del most[chosen]
+        top = most.pop(chosen)
         nodes = np.concatenate(ready.pop(chosen))
+        waiting = (missing[peers[nodes]] > 0) & (height[nodes] < top)
+        if waiting.any():
+            put(nodes[waiting])
+            nodes = nodes[~waiting]
         nodes.sort()
         groups.append(nodes)
         # the users of all of these, in one array
@@ -52,6 +68,25 @@ def schedule(graph: Graph) -> list[np.ndarray]:
         new = found[waits[found] == 0]
         mark[new] = np.arange(len(new))  # each of them once
         new = new[mark[new] == np.arange(len(new))]
+
+
+def _peers(graph: Graph) -> np.ndarray:
+    """(n,) the same number, not 0, for dots over the same weights, of which none needs another.
+
+    None does if all are equally high. The weights are told apart by the first.
+    """
+    peers = np.zeros(len(graph), dtype=int)
+    if dot_of in graph.rows:
+        nodes = np.flatnonzero(graph.op == graph.rows.index(dot_of))
+        nodes = nodes[graph.kind[graph.operands[graph.start[nodes]]] == PARAMETER]
+        which = ranked(graph.operands[graph.start[nodes]]).which
+        height = graph.heights[nodes]
+        one = np.empty(len(nodes), dtype=int)
+        one[which] = height  # of those over the same weights, that of one
+        differ = np.zeros(len(nodes), dtype=bool)
+        differ[which[height != one[which]]] = True
+        peers[nodes] = np.where(differ[which], 0, which + 1)
+    return peers
 
 
 def _by_kind(nodes: np.ndarray, kind: np.ndarray) -> list[np.ndarray]:
