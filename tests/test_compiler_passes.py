@@ -40,6 +40,7 @@ from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
 from micrograd_scratch.compiler.schedule import schedule
+from micrograd_scratch.compiler.split import split
 from micrograd_scratch.compiler.steps import COPY, RESERVED, Layout, Operand, Step, grid_steps
 from micrograd_scratch.compiler.views import view_text
 from micrograd_scratch.compiler.writer import Array, Instruction, Writer
@@ -212,6 +213,41 @@ def test_fused_graphs_compute_the_same(name):
     numbers = interpret.evaluate(fused, theta, x)
     for node, output in zip(fused.outputs, model.results, strict=True):
         assert numbers[node] == pytest.approx(output.data, rel=1e-12, abs=1e-12)
+
+
+# ---------------------------------------------------------------- split
+def test_what_needs_leaves_alone_is_a_sum_of_its_own():
+    u, w, x, (b,) = leaves(2), leaves(2), leaves(2), leaves(1)
+    h = [tanh(a) for a in x]
+    y = dot([u[0], w[0], u[1], w[1]], [x[0], h[0], x[1], h[1]], b)
+    graph = split(recorded(y, x, [*u, *w, b]))
+    assert readable(graph) == "dot(p2, p3, tanh(x0), tanh(x1), dot(p0, p1, x0, x1, p4))"
+    check_schedule(graph, schedule(graph))
+
+
+def test_sums_stay_whole_where_there_is_little_to_gain():
+    u, x = leaves(3), leaves(3)
+    h = [tanh(a) for a in x]
+    for left, right, bias in (
+        (u, [*x[:1], *h[1:]], Value(1.0)),  # a single product of leaves
+        (u, [*x[:2], *h[2:]], Value(1.0)),  # a single other one
+        ([*u, u[0]], [*x[:2], *h[:2]], h[2]),  # what would be ahead has no room for the bias
+        (u, x, Value(1.0)),
+        (u, h, Value(1.0)),
+    ):
+        graph = recorded(dot(left, right, bias), x)
+        assert split(graph) is graph
+    assert len(split(recorded(tanh(x[0])))) == 2
+
+
+def test_a_first_state_that_is_given_is_cut_like_those_computed():
+    u, w, x = leaves(2), leaves(2), [leaves(2) for _ in range(2)]
+    first = dot([*u, *w], [*x[0], 0.0, 0.5])
+    y = dot([*u, *w], [*x[1], sin(first), tanh(first)])
+    graph = split(recorded(y, flat(x), [*u, *w]))
+    state = "dot(p2, p3, 0, 0.5, dot(p0, p1, x0, x1))"
+    ahead = "dot(p0, p1, x2, x3)"
+    assert readable(graph) == f"dot(p2, p3, sin({state}), tanh({state}), {ahead})"
 
 
 # ---------------------------------------------------------------- schedule

@@ -61,20 +61,26 @@ def test_a_network_reads_like_a_book():
 
 def test_a_recurrent_network_reads_as_backpropagation_through_time():
     found = statements(MODELS["recurrent_rows"]().compile())
-    ahead = found.index("for t in range(1, 9):")
-    assert found[ahead + 1 : ahead + 4] == [
-        "z_2[t] = W @ h_4[t - 1] + b[:, None]",
-        "h_3[t] = U @ x0[3 * t:3 * t + 3] + z_2[t]",
-        "h_4[t] = tanh(h_3[t])",
+    ahead = found.index("for t in range(1, 8):")
+    assert found[ahead - 5 : ahead + 3] == [
+        "h = einsum('rk,ckn->rcn', U, x0.reshape(9, 3, -1)) + b[:, None, None]",
+        "z = h[:, 0]",
+        "a = tanh(z)",
+        "z_2 = W @ a + h[:, 1]",
+        "a_3[0] = tanh(z_2)",
+        "for t in range(1, 8):",
+        "z_3[t] = W @ a_3[t - 1] + h[:, t + 1]",
+        "a_3[t] = tanh(z_3[t])",
     ]
-    back = found.index("for t in reversed(range(1, 9)):")
-    assert found[back + 1 : back + 4] == [
-        "dh_3[t] = dh_4[t] * (1.0 - h_4[t] * h_4[t])",
-        "dz_2[t] = dh_3[t]",
-        "dh_4[t - 1] = W.T @ dz_2[t]",
+    back = found.index("for t in reversed(range(1, 8)):")
+    assert found[back + 1 : back + 3] == [
+        "dz_3[t] = da_3[t] * (1.0 - a_3[t] * a_3[t])",
+        "da_3[t - 1] = W.T @ dz_3[t]",
     ]
-    whole = "for t in reversed(range(1, 9)))"
-    assert f"dU = sum(dh_3[t] @ x0[3 * t:3 * t + 3].T {whole} + dh @ x0[0:3].T" in found
+    whole = "for t in reversed(range(1, 8)))"
+    assert f"dW = sum(dz_3[t] @ a_3[t - 1].T {whole} + dz_2 @ a.T" in found
+    assert "dU = einsum('rcn,ckn->rk', dh, x0.reshape(9, 3, -1))" in found
+    assert "db = dh.sum((1, 2))" in found
 
 
 def test_a_first_state_of_zeros_adds_nothing():

@@ -1,6 +1,6 @@
 """The compiler: a recorded scalar graph becomes the matrix program a person would have written.
 
-    record -> fuse -> schedule -> lay out (factor) -> emit -> source
+    record -> fuse -> split -> schedule -> lay out (factor) -> emit -> source
 
 A pass is a plain function of what the one before it found, and has a file of its own. In reading
 order, each file knowing only those before it:
@@ -8,6 +8,7 @@ order, each file knowing only those before it:
     record        Values become arrays: a Graph
     interpret     a Graph run node by node: the reference
     fuse          sums of products become dots
+    split         what needs leaves alone is a dot of its own
     factor        dots become matrix products, when layout asks
     pieces        or products of pieces
     schedule      which nodes are computed together: groups

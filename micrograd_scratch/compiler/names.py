@@ -46,7 +46,7 @@ def name_of_step(step: Step, first: str) -> str:
 
     first  what the step's first operand is called
     """
-    if step.form == "product" and first[:1] == "W" and first.isalnum():
+    if step.form in ("product", "inner") and first[:1] == "W" and first.isalnum():
         return safe_name("z" + first[1:]) or "h"
     if step.form == "map" and len(step.operands) == 1 and first[:1] == "z" and first.isalnum():
         return safe_name("a" + first[1:]) or "h"

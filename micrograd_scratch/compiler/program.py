@@ -38,6 +38,7 @@ from .names import names_of, safe_name
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .rolling import Line, Rolling
 from .schedule import longest_path, schedule
+from .split import split
 from .stages import Stages, show, stages
 from .steps import Layout
 from .tangent import tangent_graph
@@ -368,7 +369,7 @@ class Program:
     # -- running
     @cached_property
     def _fused(self) -> Graph:
-        return fuse(self.graph)
+        return split(fuse(self.graph))
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:

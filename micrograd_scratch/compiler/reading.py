@@ -195,7 +195,8 @@ class Reader:
 
         def text(name: str) -> str:
             flat = f"{name}.reshape({size}, -1)" if variable.by_row else f"{name}.reshape(-1)"
-            return view_text(flat, start, cells.shape, strides, variable.by_row, size)
+            found = view_text(flat, start, cells.shape, strides, variable.by_row, size)
+            return found.replace(f"{flat}[0:{size}].reshape", f"{name}.reshape")
 
         if "strided" in text(variable.name):
             return None
@@ -358,7 +359,9 @@ def _part(variable: Variable, cells: np.ndarray) -> tuple[str, Callable[[str], N
         box.append(low if low == high and n > 1 else slice(low, high + 1))
     own = variable.cells[tuple(box)]
     whole = own.shape == shape
-    text = variable.name + ("" if whole else f"[{', '.join(map(_index, box))}]")
+    if not whole:
+        part = ", ".join(map(_index, box, shape))
+    text = variable.name + ("" if whole else f"[{part}]")
     rows = (own.ndim,) if variable.by_row else ()
     change = back = ""
     if own.shape != cells.shape or not np.array_equal(own, cells):
@@ -385,10 +388,12 @@ def _part(variable: Variable, cells: np.ndarray) -> tuple[str, Callable[[str], N
         if whole:
             variable.terms.append(term)
         else:
-            variable.partial.append(f"{{d}}[{', '.join(map(_index, box))}] += {term}")
+            variable.partial.append(f"{{d}}[{part}] += {term}")
 
     return text + change, send
 
 
-def _index(x: int | slice) -> str:
-    return str(x) if isinstance(x, int) else f"{x.start}:{x.stop}"
+def _index(x: int | slice, size: int) -> str:
+    if isinstance(x, int):
+        return str(x)
+    return ":" if (x.start, x.stop) == (0, size) else f"{x.start}:{x.stop}"

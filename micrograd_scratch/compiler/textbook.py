@@ -117,9 +117,8 @@ class Textbook(Reader):
         if isinstance(row.array, str) and hasattr(np, row.array):
             name = self.numpy(row.array)
         else:
-            name = row.name
-            if self.namespace.get(name) is not row:
-                name = self.constant(name, row)
+            name = next((n for n, x in self.namespace.items() if x is row), "")
+            name = name or self.constant(row.name, row)
         return f"{name}({', '.join(texts)})"
 
     # -- forward
@@ -143,7 +142,8 @@ class Textbook(Reader):
             return step, made, readings
         text = getattr(self, step.form)(step, readings, space == ROWS)
         result = cells.size == 1 and int(cells.reshape(-1)[0]) == self.layout.outputs[0]
-        name = self.unique("result" if result else name_of_step(step, readings[0].text))
+        first = re.sub(r"_\d+$", "", readings[0].text)  # the same for all turns of a loop
+        name = self.unique("result" if result else name_of_step(step, first))
         made = Variable(name, cells, space == ROWS, wanted)
         self.own(space, made)
         shape = " x ".join([*map(str, cells.shape), *["rows"] * made.by_row]) or "1"
@@ -304,6 +304,7 @@ class Textbook(Reader):
         if "" in (of_a, of_b) and "".join(x for x in of if x not in lost) == out:
             axes = tuple_of([str(axis) for axis, x in enumerate(of) if x in lost])
             return f"{number} * {array}.sum({axes})"
+        (a, of_a), (b, of_b) = _unturned(a, of_a), _unturned(b, of_b)
         return f"{self.numpy('einsum')}('{of_a},{of_b}->{out}', {a}, {b})"
 
     # -- backward
@@ -502,6 +503,15 @@ def _with_axes(text: str, has: list[bool]) -> str:
     if not any(has) or all(has[has.index(True) :]):
         return text
     return f"{text}[{', '.join(':' if own else 'None' for own in has[has.index(True) :])}]"
+
+
+def _unturned(text: str, letters: str) -> tuple[str, str]:
+    """An expression that ends in .transpose(...) without that, and the letters of its axes."""
+    found = re.fullmatch(r"(.*)\.transpose\(([\d, ]+)\)", text)
+    if found is None:
+        return text, letters
+    axes = [int(axis) for axis in found[2].split(", ")]
+    return found[1], "".join(letters[axes.index(i)] for i in range(len(axes)))
 
 
 def _turned(text: str, turn: str) -> str:
