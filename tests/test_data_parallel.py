@@ -9,8 +9,8 @@ import os
 import random
 import signal
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 
 import numpy as np
@@ -158,6 +158,9 @@ def test_a_pool_that_lost_a_process_goes_on_without():
             steps.append(len(tasks))
             if len(steps) == 2:
                 os.kill(min(executor._processes), signal.SIGKILL)
+                with suppress(BrokenExecutor):  # until the pool has noticed
+                    while True:
+                        executor.submit(int).result()
             return executor.map(function, tasks)
 
         with pytest.warns(RuntimeWarning, match="this process alone"):
