@@ -37,7 +37,7 @@ from .line_places import far_operands
 from .names import names_of, safe_name
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .rolling import Line, Rolling
-from .schedule import longest_path, schedule
+from .schedule import MOST, longest_path, operands_of, schedule
 from .split import split
 from .stages import Stages, show, stages
 from .steps import Layout
@@ -45,10 +45,12 @@ from .tangent import tangent_graph
 from .textbook import Textbook
 
 # Microseconds, forward and backward, which decide how a program runs. A step of arrays takes STEP,
-# and CELL for a node or an operand in it; that takes LINE in a line of Python (twice that if it is
-# far away), and VECTOR in a line on arrays of rows. These are not tried for less than MANY in all:
-# a few dozen steps are written in as many milliseconds, and take half the time.
-STEP, CELL, LINE, VECTOR, MANY = 4.0, 0.005, 0.04, 0.5, 200.0
+# OPERAND for each of its operands, and GATHER for one that comes from several steps: among 20
+# programs that is within 0.45 and 1.4 of the time. A node or an operand takes CELL in a step, LINE
+# in a line of Python (twice that if it is far away), and VECTOR in a line on arrays of rows, of
+# which there are MANY anyway. To write a step takes a millisecond: what STEP is for.
+STEP, OPERAND, GATHER, CELL, LINE, VECTOR, MANY = 0.5, 1.0, 2.0, 0.005, 0.04, 0.4, 100.0
+ROWS = 24  # from so many on, lines on arrays of rows take less than lines for one after another
 MOST_STEPS = 2_000  # that are written for numbers which are not finite: it takes seconds
 _Way = TypeVar("_Way", bound=Execution)
 
@@ -382,21 +384,33 @@ class Program:
         return lay_out(self._fused, self._groups, len(self.parameters), self._cells)
 
     @cached_property
-    def _prices(self) -> tuple[float, float, int]:
-        """For a row in lines, for all in lines on arrays; and how many steps there are at least."""
+    def _prices(self) -> tuple[float, float, float]:
+        """For a row in lines, for all in lines on arrays, and the least that steps may take."""
         fused = self._fused
         size = fused.count() + len(fused.operands)
         by_row = LINE * (size + far_operands(fused)) - CELL * size
-        return by_row, MANY + VECTOR * size, longest_path(fused)
+        each = min(len(fused.operands) / max(fused.count(), 1), MOST)  # operands of a node
+        return by_row, MANY + VECTOR * size, (STEP + OPERAND * each) * longest_path(fused)
+
+    @cached_property
+    def _price_of_steps(self) -> float:
+        """For all in steps of arrays, as far as the groups tell."""
+        operands, gathered = operands_of(self._fused, self._groups)
+        return STEP * len(self._groups) + OPERAND * operands + GATHER * gathered
+
+    def _steps_take_less(self, price: float) -> bool:
+        """Whether steps of arrays are expected to take less, found out with as little as can be."""
+        if price < self._prices[2]:  # a chain has as many steps as nodes
+            return False
+        most = (STEP + MOST * (OPERAND + GATHER)) * len(self._groups)
+        return price >= most or price >= self._price_of_steps
 
     def _way(self, rows: int) -> type[Execution]:
         """What so many rows are expected to take least time by."""
-        lines, vectors, least = rows * self._prices[0], *self._prices[1:]
-        price = min(lines, vectors)
-        # a chain has as many steps as nodes, which is known before they are scheduled
-        if price >= STEP * least and price >= STEP * len(self._groups):
+        lines, vectors = rows * self._prices[0], self._prices[1]
+        if self._steps_take_less(min(lines, vectors)):
             return Arrays
-        return Lines if lines < vectors else Vectors
+        return Lines if rows < ROWS else Vectors
 
     def _execution(self, rows: int, wrt_inputs: bool) -> Execution:
         """What runs so many rows."""

@@ -15,11 +15,15 @@ It leaves out what the members of a group have in common: that is layout.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..operations import dot_of
-from .factor import ranked
+from .factor import ranked, unique
 from .record import COMPUTED, INPUT, PARAMETER, Graph
+
+MOST = 3
 
 
 def schedule(graph: Graph) -> list[np.ndarray]:
@@ -101,3 +105,19 @@ def _by_kind(nodes: np.ndarray, kind: np.ndarray) -> list[np.ndarray]:
 def longest_path(graph: Graph) -> int:
     """How many computed nodes depend on one another in a row."""
     return int(graph.heights[graph.kind == COMPUTED].max(initial=-1)) + 1
+
+
+def operands_of(graph: Graph, groups: Sequence[np.ndarray]) -> tuple[int, int]:
+    """How many operands the groups have, and how many of these come from several groups.
+
+    Of many operands, as a dot may have, MOST are counted.
+    """
+    group = -1 - graph.kind  # leaves of a kind are a group
+    for number, nodes in enumerate(groups):
+        group[nodes] = number
+    owner = np.repeat(np.arange(len(graph)), np.diff(graph.start))
+    computed = np.flatnonzero(group[owner] >= 0)
+    owner, source = owner[computed], group[graph.operands[computed]]
+    operand = ranked(group[owner] * MOST + np.minimum(computed - graph.start[owner], MOST - 1))
+    other = source != source[operand.first][operand.which]
+    return len(operand.found), len(unique(operand.which[other]))
