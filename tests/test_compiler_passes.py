@@ -21,6 +21,7 @@ import micrograd_scratch as mg
 from micrograd_scratch import Value, compiler, dot, exp, maximum, relu, sigmoid, sin, tanh, total
 from micrograd_scratch.compiler import interpret
 from micrograd_scratch.compiler.arrivals import Arrivals, in_slabs
+from micrograd_scratch.compiler.differences import subtract_sums
 from micrograd_scratch.compiler.factor import (
     FIRST_INPUT,
     FREE,
@@ -213,6 +214,44 @@ def test_fused_graphs_compute_the_same(name):
     numbers = interpret.evaluate(fused, theta, x)
     for node, output in zip(fused.outputs, model.results, strict=True):
         assert numbers[node] == pytest.approx(output.data, rel=1e-12, abs=1e-12)
+
+
+# ---------------------------------------------------------------- differences
+def test_chains_of_differences_become_differences_of_sums():
+    a, b, c, d, e = p = leaves(5)
+    found = {
+        a - b - c - d: "-(p0, +(+(p1, p2), p3))",
+        a - b - c - d + e: "-(+(p0, p4), +(+(p1, p2), p3))",
+        a - (b - c) - d - e: "-(+(p0, p2), +(+(p1, p3), p4))",
+        a - b - sin(c) - tanh(sin(d)): "-(p0, +(+(p1, sin(p2)), tanh(sin(p3))))",
+        0 - b - c - d: "-(0, +(+(p1, p2), p3))",
+    }
+    for output, text in found.items():
+        graph = subtract_sums(recorded(output, [], p))
+        assert readable(graph) == text
+        check_schedule(graph, schedule(graph))
+        assert len(graph) == len(recorded(output, [], p))
+
+
+def test_differences_stay_where_there_is_little_to_gain_or_much_to_lose():
+    a, b, c, d, e, f = p = leaves(6)
+    for output in (a - b - c, a - (b + c + d), a + b + c - d - e - f, a + b, tanh(a)):
+        graph = recorded(output, [], p)
+        assert readable(subtract_sums(graph)) == readable(graph)
+    shared = a - b
+    graph = recorded([shared - c - d, shared], [], p)  # what is used twice stays
+    assert readable(subtract_sums(graph)) == "-(-(-(p0, p1), p2), p3)"
+
+
+def test_a_loss_subtracted_from_again_and_again_is_one_sum():
+    x, loss = [Value(0.1 * i + 0.2) for i in range(50)], 0.0
+    for v in x:
+        loss = loss - v.log()
+    program = mg.compile(loss, parameters=x)
+    assert len(program._layout.steps) <= 4
+    value, gradient = program.value_and_grad()
+    assert value == pytest.approx(loss.data, rel=1e-13)
+    np.testing.assert_allclose(gradient, [-1 / v.data for v in x], rtol=1e-14)
 
 
 # ---------------------------------------------------------------- split

@@ -7,6 +7,7 @@ order, each file knowing only those before it:
 
     record        Values become arrays: a Graph
     interpret     a Graph run node by node: the reference
+    differences   chains of differences become differences of sums,
     fuse          sums of products become dots
     split         what needs leaves alone is a dot of its own
     factor        dots become matrix products, when layout asks

@@ -20,6 +20,7 @@ from ..anomalies import AnomalyError, checking
 from ..engine import Value, _set_grads
 from ..operations import shown
 from . import interpret
+from .differences import subtract_sums
 from .execution import (
     Again,
     Arrays,
@@ -371,7 +372,7 @@ class Program:
     # -- running
     @cached_property
     def _fused(self) -> Graph:
-        return split(fuse(self.graph))
+        return split(fuse(subtract_sums(self.graph)))
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:
