@@ -934,3 +934,14 @@ def test_values_given_twice_and_arrays_that_do_not_fit_are_named(call, message):
 def test_inputs_may_be_an_array_of_values():
     a, b = Value(1.0), Value(2.0)
     assert mg.compile(a - b, inputs=np.array([b, a]))([1.0, 2.0], [5.0, 5.0]).tolist() == [4.0, 3.0]
+
+
+def test_parameters_come_in_the_order_in_which_they_are_computed_with():
+    model, x = MLP(2, [3, 2, 1]), [Value(0.3), Value(-0.2)]
+    program, traced = mg.compile(model(x), inputs=[x]), mg.compile(model)
+    traced([[0.3, -0.2]])
+    for found in (program.parameters, traced.parameters):
+        assert [id(p) for p in found] == [id(p) for p in model.parameters()]
+    first, last, alone = Value(1.0), Value(2.0), Value(3.0)
+    outputs = [alone, last * tanh(first * 2.0), mg.Constant(1.0)]
+    assert [p.data for p in mg.compile(outputs).parameters] == [1.0, 2.0, 3.0]

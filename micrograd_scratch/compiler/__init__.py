@@ -56,9 +56,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import LEAF, Constant, Value, topological_order
+from ..engine import Value, topological_order
 from .program import Program
-from .record import record
+from .record import leaves_in_use, record
 from .trace import TracedProgram, TraceError
 
 __all__ = ["Program", "TraceError", "TracedProgram", "compile"]
@@ -78,7 +78,7 @@ def compile(
                 for, with an axis of rows in front; recorded once, for one row. The outputs need
                 not depend on all of them
     parameters  the leaves by which gradients are taken; default: every leaf that is neither an
-                input nor a constant, in order of first use
+                input nor a constant, in the order in which they were first computed with
     dtype       "float64" or "float32"
 
     A recorded graph is what was computed, once: an `if` on a Value's number was decided when it was
@@ -116,11 +116,7 @@ def compile(
         raise ValueError(f"{both[0]!r} is both an input and a parameter: choose one")
     nodes = topological_order(*results)
     if parameters is None:
-        parameters = [
-            leaf
-            for leaf in nodes
-            if leaf.row is LEAF and type(leaf) is not Constant and leaf not in fed
-        ]
+        parameters = [leaf for leaf in leaves_in_use(nodes, results) if leaf not in fed]
     graph = record(results, leaves, parameters, nodes)
     return Program(graph, parameters, described, single, dtype)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..anomalies import _lines, source_line
-from ..engine import LEAF, Value, topological_order
+from ..engine import LEAF, Constant, Value, topological_order
 from ..operations import Operation
 
 COMPUTED, CONSTANT, PARAMETER, INPUT = range(4)
@@ -134,6 +134,16 @@ def record(
         number.of(outputs),
         lines,
     )
+
+
+def leaves_in_use(nodes: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
+    """The leaves but Constants, in the order in which the nodes, in their order, first use them.
+
+    Those that are themselves outputs, and nothing else, come last.
+    """
+    operands = chain.from_iterable(node.parents for node in nodes)
+    used = dict.fromkeys(chain((p for p in operands if p.row is LEAF), outputs))
+    return [leaf for leaf in used if leaf.row is LEAF and type(leaf) is not Constant]
 
 
 class _Numbers:

@@ -14,6 +14,7 @@ clock.
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import math
 import pickle
@@ -22,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from types import CodeType
 from typing import Any
 
@@ -31,7 +33,7 @@ from .. import anomalies, derivatives, engine, functions, operations
 from ..anomalies import AnomalyError, remember_line, source_line
 from ..engine import Constant, Value, topological_order
 from .program import Program
-from .record import record
+from .record import leaves_in_use, record
 from .stages import Stages
 from .textbook import Textbook
 
@@ -62,10 +64,11 @@ class _Trace:
     """One run of a function on Values: what it was given, what it did with them, its answer.
 
     numbers  what leaves are taken to hold in this run, where that is not their own `.data`
+    lines    whether nodes remember their lines; those of a run that is only compared need not
     """
 
-    def __init__(self, numbers: dict[Value, float]) -> None:
-        self.numbers = numbers
+    def __init__(self, numbers: dict[Value, float], lines: bool = True) -> None:
+        self.numbers, self.lines = numbers, lines
         self.leaves: list[Value] = []  # the inputs
         self.described: list[tuple[str, tuple[int, ...]]] = []
         self.made: set[Value] = set()  # leaves that the function itself made
@@ -99,18 +102,17 @@ class _Trace:
             )
         self.outputs = list(outputs)
 
+    @cached_property
     def order(self) -> list[Value]:
         """All that outputs and guards were computed from."""
         return topological_order(*self.outputs, *self.guards)
 
+    @cached_property
     def outside(self) -> list[Value]:
-        """The leaves that existed before, in order of first use."""
+        """The leaves that existed before, in the order in which they are first computed with."""
         new = {*self.made, *self.leaves}
-        return [
-            leaf
-            for leaf in self.order()
-            if not leaf.parents and type(leaf) is not Constant and leaf not in new
-        ]
+        used = leaves_in_use(self.order, [*self.outputs, *self.guards])
+        return [leaf for leaf in used if leaf not in new]
 
     def refuse_stale(self) -> None:
         """TraceError if a guard was decided by a node from before, at numbers no longer so."""
@@ -196,9 +198,10 @@ class _Trace:
                 self.made.add(value)
 
         def noted_node(node: Value) -> Value:
-            remember_line(node)
+            if self.lines:
+                remember_line(node)
             self.recorded.add(node)
-            if engine.is_observed_by(engine._forget):
+            if len(engine._observers[thread]) > 1 and engine.is_observed_by(engine._forget):
                 if any(type(p) is not Constant for p in node.parents):
                     refuse(
                         f"{source_line(node)} computes inside no_grad(), which would freeze the "
@@ -215,6 +218,21 @@ class _Trace:
                 yield
         finally:
             kind.data, kind.grad, kind.__bool__, kind.__init__ = _DATA, _GRAD, truth, init
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which looks at all nodes anew while their number grows.
+
+    A third of the time of 50,000. Nothing in a graph is garbage before it is compiled.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager
@@ -477,7 +495,8 @@ class TracedProgram:
         with _lock:
             _tracer = threading.get_ident()
             try:
-                return self._traced(row, paths, theta)
+                with _uncollected():
+                    return self._traced(row, paths, theta)
             finally:
                 _tracer = None
 
@@ -515,14 +534,16 @@ class TracedProgram:
                     path.build(parameters)
         self._parameters = parameters
         fed = set(parameters)
-        self._constants |= {p: p.data for p in trace.outside() if p not in fed}
+        self._constants |= {p: p.data for p in trace.outside if p not in fed}
         self._read = _around(self.function)
         path = _Path(trace, parameters, self.dtype)
         paths.append(path)
         return path
 
-    def _run(self, row: list[np.ndarray], numbers: dict[Value, float]) -> _Trace:
-        trace = _Trace(numbers)
+    def _run(
+        self, row: list[np.ndarray], numbers: dict[Value, float], lines: bool = True
+    ) -> _Trace:
+        trace = _Trace(numbers, lines)
         trace.run(self.function, row)
         return trace
 
@@ -532,7 +553,7 @@ class TracedProgram:
         if self._fixed:
             return known
         before = set(known)
-        return known + [leaf for leaf in trace.outside() if leaf not in before]
+        return known + [leaf for leaf in trace.outside if leaf not in before]
 
     def _run_nudged(self, row: list[np.ndarray], trace: _Trace, parameters: list[Value]) -> None:
         """Run once more at slightly other numbers: the same graph and constants must come out."""
@@ -546,7 +567,7 @@ class TracedProgram:
             # whole numbers may be classes or indices, which have nothing in between
             nudged = [np.where(x == np.round(x), x, y) for x, y in zip(row, nudged, strict=True)]
             try:
-                again = self._run(nudged, numbers)
+                again = self._run(nudged, numbers, lines=False)
             except TraceError:
                 raise
             except Exception:  # a branch that refuses the numbers
@@ -625,7 +646,7 @@ def _compare(first: _Trace, second: _Trace, parameters: list[Value]) -> None:
     """TraceError if two recordings differ in anything but the numbers of their leaves."""
     fed = dict(zip(first.leaves, second.leaves, strict=True)) | {p: p for p in parameters}
     taken = set(fed.values())
-    one, two = first.order(), second.order()
+    one, two = first.order, second.order
     position = {node: i for i, node in enumerate(one)}
     position_two = {node: i for i, node in enumerate(two)}
     for a, b in zip(one, two, strict=False):
