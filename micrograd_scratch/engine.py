@@ -379,6 +379,12 @@ def _set_grads(nodes: Iterable[Value], grads: Iterable[float]) -> None:
     deque(map(_SET_GRAD, nodes, grads), maxlen=0)
 
 
+def _set_data(leaves: Sequence[Value], numbers: Sequence[float]) -> None:
+    """Every leaf's `.data`, likewise."""
+    # looked up now: while a function is traced, the slot is one that refuses
+    deque(map(Value.__dict__["data"].__set__, leaves, numbers), maxlen=0)
+
+
 def _box(value: Value) -> Any:
     """The Value as an array without axes, which NumPy treats as an object."""
     import numpy

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import functions, operations
-from .engine import Value, as_value
+from .engine import Value, _set_data, as_value
 from .nn import Activation, Module, applied, check_length, find_activation
 from .operations import Operation, as_float, dot
 
@@ -171,8 +171,7 @@ class Network(Module):
         if missing or unknown:
             raise KeyError(f"the state does not fit: missing {missing}, unknown {unknown}")
         numbers = [as_float(state[name]) for name in named]
-        for p, number in zip(named.values(), numbers, strict=True):
-            p.data = number
+        _set_data(list(named.values()), numbers)
 
     def __repr__(self) -> str:
         neurons = [f"{name} = {_described(neuron)}" for name, neuron in self.wiring.items()]

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from . import functions, operations
-from .engine import Value, as_value, dots
+from .engine import Value, _set_data, as_value, dots
 from .operations import Operation, as_float, dot, shown
 
 Activation = str | Callable[[Any], Any]
@@ -189,8 +189,7 @@ class MLP(Module):
                 raise ValueError(f"{name} has shape {shape}, but the model needs {wanted}")
             values += [v for row in rows for v in row] if matrix else rows
             numbers += map(as_float, [x for row in array for x in row] if matrix else array)
-        for value, number in zip(values, numbers, strict=True):
-            value.data = number
+        _set_data(values, numbers)
 
     def _named(self) -> Iterator[tuple[str, list[Any], bool]]:
         """("0.weight", rows of Values, True), ("0.bias", Values, False), ("2.weight", ...), ..."""

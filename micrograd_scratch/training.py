@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from . import losses, optim
 from .anomalies import AnomalyError, detect_anomaly
 from .compiler import compile
 from .compiler.execution import is_finite
-from .engine import Value
+from .engine import Value, _set_data, _set_grads
 from .operations import shown
 from .progress import Progress
 from .sharding import Map, ShardedGradient
@@ -459,12 +458,9 @@ def _mover(optimizer: Any, theta: Array, gradient: Array) -> Callable[[], None]:
     return move
 
 
-_SET_DATA: Any = Value.__dict__["data"].__set__
-
-
 def write(parameters: Sequence[Value], theta: Array) -> None:
     """The array into the Values, in one call into C, which no interrupt can tear in two."""
-    deque(map(_SET_DATA, parameters, theta.tolist()), maxlen=0)
+    _set_data(parameters, theta.tolist())
 
 
 def _divergence(mean: float, where: str, history: History) -> str:
@@ -491,8 +487,7 @@ def find_anomaly(program: Any, model: Any, loss: Callable[..., Any], X: Array, Y
     except AnomalyError as error:
         return str(error)
     finally:
-        for p, number in zip(parameters, before, strict=True):
-            p.grad = number
+        _set_grads(parameters, before)
     return f"row {suspects[0]} of the batch" if suspects else ""
 
 

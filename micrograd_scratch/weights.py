@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .engine import _set_data
 from .files import write_whole
 from .nn import shape_of
 from .operations import shown
@@ -75,8 +76,7 @@ def load(model: Any, path: str | os.PathLike[str]) -> None:
     if hasattr(model, "load_state_dict"):
         model.load_state_dict(given)
         return
-    for p, number in zip(model.parameters(), given["parameters"], strict=True):
-        p.data = float(number)
+    _set_data(list(model.parameters()), [float(number) for number in given["parameters"]])
 
 
 def state_of(model: Any) -> dict[str, Any]:

@@ -199,10 +199,18 @@ def test_bad_arguments_are_refused():
         program.value_and_grad(wrt="weights")
     with pytest.raises(ValueError, match="tangent has shape"):
         program.jvp(tangent=np.ones(2))
-    with pytest.raises(ValueError, match="parameters has shape"):
-        program.assign(np.ones(4))
+    for bad in (np.ones(4), None):
+        with pytest.raises(ValueError, match="parameters has shape"):
+            program.assign(bad)
     with pytest.raises(ValueError, match="single output"):
         compile([w[0], w[1]]).value_and_grad()
+
+
+def test_a_float32_program_assigns_the_numbers_given():
+    w = Value(1.0)
+    program = compile(w * 1.0, parameters=[w], dtype="float32")
+    program.assign([0.1])
+    assert w.data == 0.1 and type(w.data) is float and program() == np.float32(0.1)
 
 
 def test_what_is_not_a_graph_is_refused():

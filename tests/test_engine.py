@@ -7,8 +7,10 @@ test_random_graphs.py.
 import copy
 import gc
 import math
+import os
 import pickle
 import signal
+import sys
 import weakref
 
 import numpy as np
@@ -848,6 +850,73 @@ def test_training_does_not_grow_without_the_garbage_collector(run_python):
         print(peak() - before)
     """
     assert float(run_python(PEAK + code)) < 5
+
+
+def _assigned_to_a_program(model, numbers):
+    mg.compile(model([0.5]), parameters=model.parameters()).assign(numbers)
+
+
+def _assigned_to_a_function(model, numbers):
+    mg.compile(model, parameters=model.parameters()).assign(numbers)
+
+
+def _loaded_by_name(model, numbers):
+    model.load_state_dict(dict(zip(model.state_dict(), numbers, strict=True)))
+
+
+def _loaded_by_layer(model, numbers):
+    model.load_state_dict({"0.weight": [numbers[:1], numbers[1:2]], "0.bias": numbers[2:]})
+
+
+def _made_network():
+    network = mg.Network()
+    network.add_input("x")
+    for source, name in (("x", "h"), ("h", "y")):
+        network.add_neuron(name)
+        network.connect(source, name)
+    network.set_outputs("y")
+    return network
+
+
+@pytest.mark.parametrize(
+    ("make", "write"),
+    [
+        (lambda: mg.MLP(1, [2]), _assigned_to_a_program),
+        (lambda: mg.MLP(1, [2]), _assigned_to_a_function),
+        (lambda: mg.MLP(1, [2]), _loaded_by_layer),
+        (_made_network, _loaded_by_name),
+    ],
+)
+def test_an_interrupt_at_any_line_leaves_all_numbers_as_before_or_all_as_after(make, write):
+    def written(interrupt_at):
+        model, events = make(), 0
+        for p in model.parameters():
+            p.data = 0.25
+
+        def trace(frame, event, argument):
+            nonlocal events
+            if frame.f_code.co_filename.startswith(os.path.dirname(mg.__file__)):
+                events += event in ("line", "return")
+                if events == interrupt_at:
+                    raise KeyboardInterrupt
+            return trace
+
+        previous = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write(model, [1.0, 2.0, 3.0, 4.0])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(previous)
+        return sorted(p.data for p in model.parameters()), events
+
+    after, count = written(interrupt_at=-1)
+    before = [0.25] * 4
+    outcomes = [written(count - late)[0] for late in range(min(count, 40))]
+    assert after == [1.0, 2.0, 3.0, 4.0]
+    assert all(outcome in (before, after) for outcome in outcomes)
+    assert before in outcomes and after in outcomes
 
 
 @pytest.mark.parametrize("interrupts", [1, 2])

@@ -537,3 +537,15 @@ def test_the_sign_of_a_zero_is_noticed():
     assert program([1.0]).tolist() == [np.inf]
     zero = -0.0
     assert program([1.0]).tolist() == [-np.inf]
+
+
+def test_weights_are_not_loaded_while_a_function_is_traced():
+    model = MLP(2, [1])
+    state = model.state_dict()
+
+    def f(x):
+        model.load_state_dict(state)
+        return model(x)
+
+    with pytest.raises(TraceError, match=r"test_trace\.py:\d+ writes the number"):
+        compile(f)(X)

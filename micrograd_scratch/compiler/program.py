@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import engine
 from ..anomalies import AnomalyError, checking
-from ..engine import Value, _set_grads
+from ..engine import Value, _set_data, _set_grads
 from ..operations import shown
 from . import interpret
 from .differences import subtract_sums
@@ -237,9 +237,8 @@ class Program:
 
     def assign(self, theta: Any) -> None:
         """Write an array of parameters into the Values' `.data`, all at once."""
-        numbers = self._theta(theta).tolist()
-        for p, number in zip(self.parameters, numbers, strict=True):
-            p.data = number
+        self._theta(() if theta is None else theta)  # refuses what does not fit
+        _set_data(self.parameters, np.asarray(theta, np.float64).tolist())  # not rounded to float32
 
     @property
     def source(self) -> str:

@@ -50,7 +50,7 @@ _HANDING_ON = _SHOWING | {
     f.__code__
     for f in (
         *(Value.backward, Value.__copy__, Value.__deepcopy__, Value.__reduce__),
-        *(engine._clone, engine.recompute, derivatives.jvp),
+        *(engine._clone, engine._set_data, engine.recompute, derivatives.jvp),
     )
 }
 _RUN_TO_RUN = "what changes from run to run (a random number, a counter) must come in as an input"
@@ -413,8 +413,8 @@ class TracedProgram:
 
     def assign(self, theta: Any) -> None:
         """Write an array of parameters into the Values' `.data`."""
-        for p, number in _at(self.parameters, theta).items():
-            p.data = number
+        numbers = _at(self.parameters, theta)
+        engine._set_data(list(numbers), list(numbers.values()))
 
     # -- rows and paths
     def _over_paths(self, inputs: Sequence[Any], theta: Any, run: Callable[..., Any]) -> Any:
