@@ -1,8 +1,8 @@
 """Anomalies: the first number that is not finite is reported where it comes from.
 
-Inside `detect_anomaly()` every node is checked as it is recorded, and every adjoint as it is passed
-on; for that, nodes remember the line of source that recorded them. It leaves out compiled programs:
-those run their graph once more, node by node (compiler/program.py).
+Inside `detect_anomaly()` every node is checked as it is recorded or recomputed, and every adjoint
+and tangent as it is passed on; for that, nodes remember the line of source that recorded them. It
+leaves out compiled programs: those run their graph once more, node by node (compiler/program.py).
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class AnomalyError(ArithmeticError):
 def detect_anomaly() -> Any:
     """Within `with detect_anomaly():`, the first value or adjoint that is not finite raises.
 
-    The AnomalyError names the operation, its operands and the source line that recorded it. A
-    `backward()` inside also refuses a graph whose leaves have changed since it was computed.
+    The AnomalyError names the operation, its operands and the source line that recorded it. Of a
+    `backward()` it checks the adjoints, of `jvp` the tangents, of `recompute` the new values;
+    `backward()` also refuses a graph whose leaves have changed since it was computed.
     """
-    return observing(_check_value, walk_back=_backward_checked)
+    return observing(_check_value, walk_back=_backward_checked, look=_check_number)
 
 
 def checking() -> bool:
@@ -38,9 +39,13 @@ def checking() -> bool:
 
 def _check_value(node: Value) -> Value:
     remember_line(node)
-    if not math.isfinite(node.data):
-        raise AnomalyError(f"{describe(node)} is {node.data}")
+    _check_number(node, node.data)
     return node
+
+
+def _check_number(node: Value, number: float, of_what: str = "") -> None:
+    if not math.isfinite(number):
+        raise AnomalyError(f"{of_what}{describe(node)} is {number}")
 
 
 def _backward_checked(nodes: Sequence[Value]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import operations as o
-from .engine import Value, as_value, paired, topological_order
+from .engine import Value, as_value, looking, paired, topological_order
 from .operations import Conditional, shown, where
 
 
@@ -110,6 +110,7 @@ def jvp(y: Any, xs: Iterable[Value], tangents: Iterable[float]) -> Any:
     tangent: dict[Value, float] = {}
     for x, t in zip(xs, tangents, strict=True):
         tangent[x] = tangent.get(x, 0.0) + t
+    look = looking()
     for node in topological_order(*results):
         if node.parents:
             slopes = node.row.slopes(node.data, *[p.data for p in node.parents])
@@ -122,6 +123,8 @@ def jvp(y: Any, xs: Iterable[Value], tangents: Iterable[float]) -> Any:
                 terms.append(tangent[node])
             if terms:
                 tangent[node] = o.total_of.value(*terms)
+                if look is not None:
+                    look(node, tangent[node], "the tangent of ")
     answers = [float(tangent.get(result, 0.0)) for result in results]
     return answers[0] if isinstance(y, Value) else answers
 

@@ -513,9 +513,12 @@ def recompute(*roots: Value) -> None:
     for root in roots:
         if not isinstance(root, Value):
             raise TypeError(f"recompute takes Values, got {shown(root)}: of a list, recompute(*ys)")
+    look = looking()
     for node in topological_order(*roots):
         if node.parents:
             node.data = float(node.row.number(*[p.data for p in node.parents]))
+            if look is not None:
+                look(node, node.data)
 
 
 # ---------------------------------------------------------------- contexts
@@ -541,11 +544,18 @@ def _way_back() -> Callable[[Sequence[Value]], None]:
     return next(filter(None, ways), _backward)
 
 
+def looking() -> Callable[..., None] | None:
+    """What is shown every node that this thread comes by on its way forward, with its number."""
+    looks = (context.look for context in _observers.get(threading.get_ident(), ()))
+    return next(filter(None, looks), None)
+
+
 class observing(ContextDecorator):
     """Send every node that this thread records through `observe`, which returns it or another.
 
     A context, or a decorator; it may be entered again, also within itself. What is observed `last`
-    has been through the others. `walk_back`, if given, stands for `_backward` meanwhile.
+    has been through the others. `walk_back`, if given, stands for `_backward` meanwhile, and
+    look(node, number, of_what) sees what `recompute` and `jvp` compute.
     """
 
     def __init__(
@@ -553,8 +563,9 @@ class observing(ContextDecorator):
         observe: Callable[[Value], Value],
         last: bool = False,
         walk_back: Callable[[Sequence[Value]], None] | None = None,
+        look: Callable[..., None] | None = None,
     ) -> None:
-        self.observe, self._last, self.walk_back = observe, last, walk_back
+        self.observe, self._last, self.walk_back, self.look = observe, last, walk_back, look
 
     def __enter__(self) -> None:
         global _observe

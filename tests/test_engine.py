@@ -644,6 +644,31 @@ def test_detect_anomaly_watches_adjoints():
     assert (x.grad, y.grad) == (3.0, 4.0)
 
 
+def test_detect_anomaly_watches_tangents():
+    x = Value(0.0, label="x")
+    with mg.detect_anomaly():
+        y = mg.sqrt(x) + 1.0
+        with pytest.raises(mg.AnomalyError, match=r"the tangent of sqrt\(x=0\) at .*:\d+ is inf"):
+            mg.jvp(y, [x], [1.0])
+        assert mg.jvp(x + 1.0, [x], [2.0]) == 2.0
+    assert mg.jvp(y, [x], [1.0]) == INF
+
+
+def test_detect_anomaly_watches_what_is_recomputed():
+    x = Value(1.0, label="x")
+    y = 1.0 / x + 1.0
+    x.data = 0.0
+    with mg.no_grad(), mg.detect_anomaly():
+        with pytest.raises(mg.AnomalyError, match=r"/\(1, x=0\) is inf"):
+            mg.recompute(y)
+        x.data = 2.0
+        mg.recompute(y)
+    assert y.data == 1.5
+    x.data = 0.0
+    mg.recompute(y)
+    assert y.data == INF
+
+
 def test_detect_anomaly_passes_what_is_fine():
     x, unused = Value(2.0), Value(1.0)
     unused.grad = INF  # of a backward pass long ago
