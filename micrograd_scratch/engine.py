@@ -293,7 +293,10 @@ class Value:
         ]  # fmt: skip
         if ufunc.__name__ in _COMPARISONS:
             options.setdefault("dtype", object)  # NumPy would keep only the truth
-        return getattr(ufunc, kind)(*boxed, **options)
+        import numpy
+
+        with numpy.errstate(all="ignore"):  # as silent as our own operators
+            return getattr(ufunc, kind)(*boxed, **options)
 
     # -- what would drop the gradient without a word is refused
     def __float__(self) -> float:

@@ -95,7 +95,8 @@ class Operation:
             if any(getattr(x, "dtype", None) == "object" for x in xs):  # arrays of Values
                 import numpy
 
-                return numpy.frompyfunc(self, len(xs), 1)(*xs)
+                with numpy.errstate(all="ignore"):  # as silent as on Values one by one
+                    return numpy.frompyfunc(self, len(xs), 1)(*xs)
             return self.on_arrays(*xs)
         return self.number(*map(as_float, xs))
 

@@ -152,6 +152,36 @@ def test_the_functions_of_the_package_take_arrays_of_values(f):
     assert (mg.hypot(xs, 2.0)[1] + mg.hypot(2.0, xs)[1]).data == 5.0  # beside a number
 
 
+def test_only_comparisons_with_a_value_itself_are_recorded():
+    xs, numbers, v = values(1.0, 9.0), np.array([1.0, 9.0]), Value(3.0)
+    for compare in COMPARISONS.values():
+        for array in (xs, numbers):
+            both = (*compare(array, v), *compare(v, array))
+            assert all(isinstance(y, Value) for y in both)
+            assert [y.data for y in both] == [*compare(numbers, 3.0), *compare(3.0, numbers)]
+        for other in (3.0, numbers, xs):
+            assert compare(xs, other).dtype == bool
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_is_silent():
+    """As our own operators are, NumPy's number on the left or its function around a Value."""
+    low, zero, high = Value(-1.0), Value(0.0), Value(1e300)
+    two = np.array([0.0, 1.0])
+    found = [
+        np.float64(-8.0) ** Value(1 / 3),
+        np.float64(0.0) / zero,
+        np.float64(np.inf) * zero,
+        np.sqrt(low),
+        np.arcsin(Value(2.0)),
+        (two / zero)[0],
+        (values(0.0, 1.0) / zero)[0],
+        mg.sqrt(values(-1.0))[0],
+    ]
+    assert all(np.isnan(y.data) for y in found)
+    assert np.square(high).data == (np.float64(1e300) * high).data == np.inf
+
+
 def test_long_doubles_and_divmod_on_either_side():
     v = Value(3.0)
     for two in (np.longdouble(2), np.float64(2), np.int8(2), 2):
