@@ -390,9 +390,10 @@ def _shapes_note(prediction: Any, target: Any) -> str:
         return f"a list of {len(x)}" if isinstance(x, (list, tuple)) else "one number"
 
     note = f"the prediction is {form(prediction)} and the target {form(target)}"
-    if isinstance(prediction, (list, tuple)) and not isinstance(target, (list, tuple)):
+    several = isinstance(prediction, (list, tuple))
+    if several and not isinstance(target, (list, tuple)):
         note += ": for classes use cross_entropy, or rows of 0 and 1, such as numpy.eye(10)[Y]"
-    elif isinstance(target, (list, tuple)) and not isinstance(prediction, (list, tuple)):
+    elif isinstance(target, (list, tuple)) and (not several or len(target) == 1):
         note += ": for one number a row give Y[:, 0]"
     return note
 
@@ -472,7 +473,7 @@ def _divergence(mean: float, where: str, history: History) -> str:
 
 
 def find_anomaly(program: Any, model: Any, loss: Callable[..., Any], X: Array, Y: Array) -> str:
-    """The first operation that is not finite, at the first row where one is; "" if there is none.
+    """The first operation that is not finite, at the first row where one is, or why there is none.
 
     Runs rows on Values, at the weights that these hold now, with `detect_anomaly`.
     """
@@ -488,7 +489,11 @@ def find_anomaly(program: Any, model: Any, loss: Callable[..., Any], X: Array, Y
         return str(error)
     finally:
         _set_grads(parameters, before)
-    return f"row {suspects[0]} of the batch" if suspects else ""
+    if suspects:
+        return f"row {suspects[0]} of the batch"
+    if X.dtype == np.float32:
+        return "in float64 every row by itself is finite"
+    return "every row by itself is finite, but the sum over rows is not"
 
 
 def as_values(nested: Any) -> Any:

@@ -320,6 +320,9 @@ def test_lists_against_numbers_are_explained():
         with pytest.raises(TypeError) as caught:
             fit(network((2, 1)), np.ones((4, 2)), np.ones((4, 1)), loss=loss)
         assert "a list of 1" in caught.value.__notes__[0] and "Y[:, 0]" in caught.value.__notes__[0]
+    with pytest.raises(ValueError) as caught:
+        fit(network((2, 3)), np.ones((4, 2)), np.ones((4, 1)), loss="cross_entropy")
+    assert caught.value.__notes__[0].endswith("for one number a row give Y[:, 0]")
 
 
 def test_one_metric_and_one_callback_need_no_list():
@@ -482,6 +485,14 @@ def test_a_learning_rate_that_is_too_large_leaves_the_last_finite_weights():
         fit(model, X, Y, loss="squared_error", optimizer=optim.SGD(1e3), epochs=500)
     assert all(map(math.isfinite, numbers(model)))
     assert caught.value.history.steps > 3
+
+
+def test_where_only_the_sum_over_rows_overflows_that_is_said():
+    model = Plain(1)
+    model.w[0].data = 1.0
+    said = "loss is inf in step 1, epoch 1: every row .* is finite, but the sum over rows is not;"
+    with pytest.raises(DivergedError, match=said):
+        fit(model, [[1.0]] * 4, [0.0] * 4, loss=lambda p, y: p * 1e308)
 
 
 def test_a_gradient_that_is_not_finite_stops_though_the_loss_is():
