@@ -9,6 +9,7 @@ loads when its name is first used.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .anomalies import AnomalyError, detect_anomaly
@@ -114,10 +115,14 @@ _LATER = {
 _NOT_STARRED = {"compile"}  # importable, but `import *` must not shadow the builtin
 
 __all__ = [  # noqa: PLE0604
-    *(name for name in globals() if not name.startswith("_") and name not in _NOT_STARRED),
+    *(
+        name
+        for name, what in globals().items()
+        if not (name.startswith("_") or name in _NOT_STARRED or isinstance(what, ModuleType))
+    ),
     *(name for name in _LATER if name not in _NOT_STARRED),
 ]
-for _name in ("annotations", "import_module", "TYPE_CHECKING", "Any"):
+for _name in ("annotations", "import_module", "ModuleType", "TYPE_CHECKING", "Any"):
     __all__.remove(_name)
 
 

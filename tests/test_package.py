@@ -3,6 +3,7 @@
 import ast
 import builtins
 import configparser
+import inspect
 import re
 import shutil
 import subprocess
@@ -35,6 +36,12 @@ def test_star_import_gives_no_more_than_the_names_offered(run_python):
         print(*sorted(set(globals()) - before))
     """
     assert run_python(code).split() == sorted(micrograd_scratch.__all__)
+    modules = {
+        name
+        for name in micrograd_scratch.__all__
+        if inspect.ismodule(getattr(micrograd_scratch, name))
+    }
+    assert modules == {*"comparison data export finite_difference losses nn optim".split()}
     assert len(micrograd_scratch.__all__) == len(set(micrograd_scratch.__all__))
 
 
