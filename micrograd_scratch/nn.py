@@ -132,6 +132,8 @@ class MLP(Module):
             raise ValueError(
                 f"nouts is {nouts!r}: list the size of every layer, as in MLP(2, [16, 16, 1])"
             )
+        if not (isinstance(activation, str) and activation in _OF_LAYER):
+            find_activation(activation)  # which a single layer would not use
         sizes = [nin, *nouts]
         last = len(nouts) - 1
         self.layers = [

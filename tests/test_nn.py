@@ -303,8 +303,16 @@ def test_an_activation_that_loses_the_gradient_is_refused(wrong):
             model([1.0, 2.0])
     assert Neuron(2, activation=lambda x: x * x)([1.0, 2.0]).op == "*"
     for nothing in (None, 3):
-        with pytest.raises(ValueError, match=f"no activation is called {nothing}"):
-            Neuron(2, activation=nothing)
+        for make in (lambda: Neuron(2, activation=nothing), lambda: MLP(2, [1], nothing)):  # noqa: B023
+            with pytest.raises(ValueError, match=f"no activation is called {nothing}"):
+                make()
+
+
+def test_an_activation_that_no_layer_uses_has_to_be_one():
+    for sizes in ([1], [3, 1]):
+        with pytest.raises(ValueError, match="no activation is called 'foo'"):
+            MLP(2, sizes, activation="foo")
+    assert MLP(2, [2], activation="softmax").layers[0].activation == "linear"
 
 
 def test_an_operation_as_activation_has_its_name():
