@@ -474,6 +474,8 @@ def dot(ws: Sequence[Any], xs: Sequence[Any], bias: Any = None) -> Any:
 
 def total(xs: Sequence[Any]) -> Any:
     """The sum of a sequence, from left to right, as one node."""
+    if not hasattr(xs, "__iter__"):
+        raise TypeError(f"total takes a list, got {shown(xs)}: list the numbers, as in total([a])")
     return total_of(*xs)
 
 
@@ -509,7 +511,10 @@ def take(values: Sequence[Any], index: Any) -> Any:
     if not hasattr(values, "__len__"):
         raise TypeError(f"take(values, index) takes a list first, got {shown(values)}")
     if not hasattr(index, "__operation__"):
-        return values[checked_index(as_float(index), len(values))]
+        value = values[checked_index(as_float(index), len(values))]
+        if hasattr(value, "__operation__") or hasattr(value, "__len__"):  # or a row of a matrix
+            return value
+        return take_of(float(index), *values)  # a number, beside Values perhaps
     if getattr(index, "label", "") and not hasattr(values, "ndim"):
         checked_index(index.data, len(values), index.label)  # to name it, if it is out of range
     return take_of(index, *values)

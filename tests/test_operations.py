@@ -471,6 +471,8 @@ def test_take_and_dot_say_what_they_take():
     for wrong in ((0, [1.0, 2.0]), (Value(1.0), 0), (Value(1.0), [1.0])):
         with pytest.raises(TypeError, match=r"take\(values, index\) takes a list first, got "):
             mg.take(*wrong)
+    with pytest.raises(TypeError, match=r"^total takes a list, got Value\(.*\): list the numbers"):
+        mg.total(Value(1.0))
     model = mg.MLP(2, [100, 1])
     with pytest.raises(TypeError, match="two sequences, got MLP .{56} and MLP .{56}: for"):
         mg.dot(model, model)
@@ -504,6 +506,20 @@ def test_softmax_and_logsumexp():
     assert mg.logsumexp([1000.0, 1000.0]) == pytest.approx(1000 + math.log(2))
     assert mg.log_softmax([0.0, 1000.0]) == [-1000.0, 0.0]
     assert all(map(math.isnan, mg.softmax([-INF, -INF])))  # 0 / 0 of floats does not raise
+
+
+def test_take_of_numbers_is_what_it_is_among_values():
+    for numbers in ([1, 2, 3], (1, True, 3), [1.0, 2], np.array([1.0, 2.0])):
+        y = mg.take(numbers, 1)
+        assert type(y) is float and y == float(numbers[1])
+    v = Value(1.0)
+    y = mg.take([v, 2], 1)  # like the maximum of them
+    assert isinstance(y, Value) and y.data == 2.0 and mg.take([v, 2], np.int64(0)) is v
+    y.backward()
+    assert v.grad == 0.0
+    assert mg.take([[1, 2], [v, 4]], 1) == [v, 4]  # a row of a matrix
+    with pytest.raises(TypeError, match="expected one real number, got None"):
+        mg.take([1.0, None], 1)
 
 
 def test_functions_of_a_list_take_whatever_can_be_walked():
