@@ -202,8 +202,37 @@ def test_bad_arguments_are_refused():
     for bad in (np.ones(4), None):
         with pytest.raises(ValueError, match="parameters has shape"):
             program.assign(bad)
-    with pytest.raises(ValueError, match="single output"):
+    for out in (np.empty((4, 3)), np.empty(3)):
+        with pytest.raises(ValueError, match="leave it out with wrt='inputs'"):
+            program.value_and_grad(out=out, wrt="inputs")
+    with pytest.raises(ValueError, match="single output, not a list of 2"):
         compile([w[0], w[1]]).value_and_grad()
+    with pytest.raises(ValueError, match=r"not a list of 1: .*compile\(y\)"):
+        compile([w[0]]).value_and_grad()
+    with pytest.raises(ValueError, match=r"takes 1 input \(input 0\), got 2"):
+        compile(w[0] * w[1], inputs=[w[0]])(1.0, 2.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [1, 4, 40])
+def test_what_is_not_finite_or_beyond_float32_is_silent(rows):
+    x, w = Value(0.7), Value(1.3)
+    program = compile(dot([where(x > 0, 1 / x, 0.0), x], [w, w]), inputs=[x], parameters=[w])
+    X = np.array([0.0, np.inf, -np.inf, 1.0] * rows)
+    assert np.isnan(program.value_and_grad(X, wrt="inputs")[0])
+    far = np.full(rows, 1e300)
+    for y in (x * w, (x * w).exp(), dot([x, x * w], [w, w])):
+        program = compile(y, inputs=[x], parameters=[w], dtype="float32")
+        for _ in range(2):
+            g = np.empty(1, np.float32)
+            assert program.value_and_grad(far, parameters=[1e300], out=g)[0] == np.inf
+            assert program.value_and_grad(far, wrt="inputs")[0] == np.inf
+            assert (program(far) == np.inf).all() and (program(far.reshape(-1)) > 0).all()
+            assert not np.isfinite(program.jvp(far, tangent=[1e300])[1]).any()
+            assert not np.isnan(program.jvp(far, tangent=far, wrt="inputs")[0]).any()
+    w.data = 1e300
+    assert compile(w * 2.0, parameters=[w], dtype="float32")() == np.inf
+    assert compile(lambda a: a * w, dtype="float32")(far)[0] == np.inf
 
 
 def test_a_float32_program_assigns_the_numbers_given():

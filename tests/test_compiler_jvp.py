@@ -201,6 +201,9 @@ def test_shapes_and_refusals():
     wrong = [np.zeros_like(arrays[0]), np.zeros((2, 99))]
     with pytest.raises(ValueError, match="tangent of .* has shape"):
         program.jvp(*arrays, tangent=wrong, wrt="inputs")
+    for single in (arrays[:1], 1.0, np.float64(1.0)):
+        with pytest.raises(ValueError, match="tangent is .*: give a list of 2, an array for each"):
+            program.jvp(*arrays, tangent=single, wrt="inputs")
 
 
 def test_threads_have_directions_of_their_own():

@@ -549,3 +549,16 @@ def test_weights_are_not_loaded_while_a_function_is_traced():
 
     with pytest.raises(TraceError, match=r"test_trace\.py:\d+ writes the number"):
         compile(f)(X)
+
+
+def test_a_compiled_function_says_what_it_is():
+    def slope(x, y):
+        return x * y if x > 0 else x
+
+    program = compile(slope)
+    assert repr(program) == "<TracedProgram of slope, not called yet>"
+    program([1.0], [2.0])
+    assert repr(program) == "<TracedProgram of slope(x, y), 1 path so far>"
+    program([1.0, -1.0], [2.0, 2.0])
+    assert repr(program) == "<TracedProgram of slope(x, y), 2 paths so far>"
+    assert repr(compile(MLP(2, [1]))) == "<TracedProgram of MLP, not called yet>"

@@ -201,7 +201,8 @@ class Buffers:
             if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype:
                 return None
             if dtype is not self.dtype:
-                x = x.astype(self.dtype)
+                with np.errstate(over="ignore"):
+                    x = x.astype(self.dtype)
             elif may_overlap(x, g):
                 return None
             one_row_each = len(shape) == 2 and shape[0] == self.rows
@@ -263,11 +264,13 @@ class Lines(_Functions):
     def write(self, graph: Graph, *leaves: Any) -> None:
         self.source, self.namespace = scalar_source(graph, *leaves)
 
+    @np.errstate(over="ignore")  # beyond float32, perhaps
     def outputs(self, theta: np.ndarray, inputs: Rows, out: np.ndarray) -> None:
         p = theta.tolist()
         for r in range(len(out)):
             out[r] = self.forward(p, one_row(inputs, r).tolist())
 
+    @np.errstate(over="ignore")
     def value_and_grad(
         self, theta: np.ndarray, inputs: Rows, g: np.ndarray, gx: Rows, share: float
     ) -> float:

@@ -108,7 +108,8 @@ class Program:
         """Write the outputs to `out`, node by node."""
         for r in range(len(out)):
             numbers = interpret.evaluate(self.graph, theta, one_row(arrays, r))
-            out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
+            with np.errstate(over="ignore"):
+                out[r] = [numbers[node] for node in self.graph.outputs.tolist()]
 
     def _shaped(self, out: np.ndarray, has_rows: bool) -> Any:
         if self.single:
@@ -131,14 +132,18 @@ class Program:
             if found is not None:
                 return found
         if not self.single:
-            raise ValueError("value_and_grad needs a single output: compile a single loss")
+            count, one = len(self.graph.outputs), "compile([y]) is a list, give compile(y)"
+            raise ValueError(
+                f"value_and_grad needs a single output, not a list of {count}: "
+                + (one if count == 1 else "compile a single loss")
+            )
         if wrt not in ("parameters", "inputs"):
             raise ValueError(f"wrt is 'parameters' or 'inputs', not {wrt!r}")
         arrays, rows, has_rows = self._arrays(inputs)
         theta = self._theta(parameters)
         by_inputs = wrt == "inputs"
         self._look_for_anomalies(theta, arrays, True)
-        g = self._gradient(out)
+        g = self._gradient(out, wrt)
         if out is not None:  # backward reads the rest while it writes the gradient
             if np.may_share_memory(out, theta):
                 theta = theta.copy()
@@ -186,7 +191,7 @@ class Program:
             raise ValueError(f"wrt is 'parameters' or 'inputs', not {wrt!r}")
         theta, along_inputs = self._theta(parameters), wrt == "inputs"
         if not along_inputs:
-            tangent = np.asarray(tangent, self.dtype)
+            tangent = self._real("tangent", tangent)
             if tangent.shape != theta.shape:
                 raise ValueError(
                     f"tangent has shape {tangent.shape}, but the program has "
@@ -197,6 +202,12 @@ class Program:
         both = theta
         if along_inputs:
             way = tangent if len(self.inputs) > 1 else [tangent]
+            given = len(way) if isinstance(way, (list, tuple)) or np.ndim(way) else 0
+            if given != len(self.inputs):
+                raise ValueError(
+                    f"tangent is {shown(way)}: give a list of {len(self.inputs)}, an array for "
+                    "each input"
+                )
             arrays, rows, has_rows = program._arrays([*inputs, *way])
         else:  # one array for all calls of a thread, whose views are bound once
             if self._mine.both is None:
@@ -212,7 +223,8 @@ class Program:
                 numbers = interpret.evaluate(self.graph, theta, x)
                 ways = (None, along[0]) if along_inputs else (tangent, None)
                 found = interpret.tangents(self.graph, numbers, *ways)
-                out[r] = [numbers[i] for i in outputs] + [found[i] or 0.0 for i in outputs]
+                with np.errstate(over="ignore"):
+                    out[r] = [numbers[i] for i in outputs] + [found[i] or 0.0 for i in outputs]
         values, tangents = np.split(out, 2, axis=1)
         return self._shaped(values, has_rows), self._shaped(tangents, has_rows)
 
@@ -299,7 +311,8 @@ class Program:
     # -- arguments
     def _theta(self, parameters: Any) -> np.ndarray:
         if parameters is None:
-            return np.array([p.data for p in self.parameters], self.dtype)
+            numbers = np.array([p.data for p in self.parameters], np.float64)
+            return numbers if self.dtype == np.float64 else self._real("parameters", numbers)
         if type(parameters) is np.ndarray and parameters.dtype == self.dtype:
             if parameters.shape == (len(self.parameters),) and parameters.flags.c_contiguous:
                 return parameters
@@ -321,12 +334,18 @@ class Program:
             for x in array.flat if array.dtype.kind == "O" else ():
                 if x is None or isinstance(x, Value):
                     raise TypeError(f"{name} holds {shown(x)}: pass numbers")
-            return array.astype(self.dtype)
+            with np.errstate(over="ignore"):  # what is beyond float32 is infinite there
+                return array.astype(self.dtype)
         except ValueError as error:
             raise ValueError(f"{name} must be an array of numbers ({error})") from None
 
-    def _gradient(self, out: Any) -> np.ndarray:
+    def _gradient(self, out: Any, wrt: str) -> np.ndarray:
         size = len(self.parameters)
+        if out is not None and wrt == "inputs":
+            raise ValueError(
+                "out is for the gradient by parameters: leave it out with wrt='inputs', which "
+                "makes an array for each input"
+            )
         if out is None:
             return np.empty(size, self.dtype)
         if not isinstance(out, np.ndarray) or out.shape != (size,) or out.dtype != self.dtype:
@@ -342,7 +361,8 @@ class Program:
         if len(inputs) != len(self.inputs):
             names = ", ".join(name for name, _ in self.inputs) or "compile(..., inputs=) names them"
             raise ValueError(
-                f"the program takes {len(self.inputs)} inputs ({names}), got {len(inputs)}"
+                f"the program takes {_counted(len(self.inputs), 'input')} ({names}), got "
+                f"{len(inputs)}"
             )
         arrays, rows, first = [], None, ""
         for x, (name, shape), cells in zip(inputs, self.inputs, self._cells, strict=True):
@@ -483,6 +503,7 @@ class Program:
         name = self.graph.rows[self.graph.op[node]].name or "leaf"
         return f"{name}({shown or numbers[node]})" + (f" at {line}" if line else "")
 
+    @np.errstate(all="ignore")
     def _interpreted(
         self, theta: np.ndarray, arrays: list[np.ndarray], rows: int, g: np.ndarray, gx: list[Any]
     ) -> float:
@@ -503,6 +524,10 @@ class Program:
                     into[graph.slot[node]] += (adjoints[node] or 0.0) / rows
             write_row(gx, r, by_input)
         return total / rows
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _pieces(rows: int, most: int) -> Iterator[slice]:

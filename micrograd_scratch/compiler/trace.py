@@ -32,7 +32,7 @@ import numpy as np
 from .. import anomalies, derivatives, engine, functions, operations
 from ..anomalies import AnomalyError, remember_line, source_line
 from ..engine import Constant, Value, topological_order
-from .program import Program
+from .program import Program, _counted
 from .record import leaves_in_use, record
 from .stages import Stages
 from .textbook import Textbook
@@ -364,6 +364,14 @@ class TracedProgram:
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.programs)) or "not called yet"
 
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        programs = self.programs
+        if not programs:
+            return f"<TracedProgram of {name}, not called yet>"
+        inputs = ", ".join(given for given, _ in programs[0].inputs)
+        return f"<TracedProgram of {name}({inputs}), {_counted(len(programs), 'path')} so far>"
+
     def __call__(self, *inputs: Any, parameters: Any = None) -> Any:
         """The outputs: (rows,) for a function that returns a Value, (rows, m) for a list of m."""
         return self._over_paths(inputs, parameters, lambda p, x: p(*x, parameters=parameters))
@@ -386,7 +394,7 @@ class TracedProgram:
         if len(paths) == 1:
             program = paths[0][0].program
             return program.value_and_grad(*arrays, parameters=parameters, out=out, wrt=wrt)
-        total, gradient = 0.0, paths[0][0].program._gradient(out)
+        total, gradient = 0.0, paths[0][0].program._gradient(out, wrt)
         gradient.fill(0.0)
         by_inputs = [np.zeros(x.shape, self.dtype) for x in arrays]
         for path, chosen in paths:
@@ -436,7 +444,8 @@ class TracedProgram:
         arrays: list[np.ndarray] = []
         for position, given in enumerate(inputs):
             try:
-                x = np.asarray(given, self.dtype)
+                with np.errstate(over="ignore"):  # what is beyond float32 is infinite there
+                    x = np.asarray(given, self.dtype)
             except (TypeError, ValueError) as error:
                 raise type(error)(
                     f"{self._name(position)} must be an array of numbers with rows first ({error}; "
