@@ -21,6 +21,7 @@ from .rendering import BACKGROUND, Drawing, cell_text, label_text, number_text, 
 if TYPE_CHECKING:
     from .compiler.program import Program
     from .compiler.stages import Stage, Stages
+    from .compiler.trace import TracedProgram
     from .program_drawing import Collapse
 
 MAX_NODES = 200  # beyond this a scalar graph is unreadable, and dot needs over a second
@@ -50,7 +51,7 @@ def draw(value: Stages) -> Collapse: ...
 
 @overload
 def draw(
-    value: Value | Sequence[Value] | Program | Stage,
+    value: Value | Sequence[Value] | Program | TracedProgram | Stage,
     *,
     depth: int | None = None,
     max_nodes: int = MAX_NODES,
@@ -79,9 +80,10 @@ def draw(
 ) -> Drawing | Collapse:
     """The computation graph of a Value (or of several) as a `graphviz.Digraph` that shows itself.
 
-    A compiled program is drawn as its steps with their shapes, one of its stages as its boxes, and
-    `program.stages` as the collapse from scalars to steps; of what follows, these take `max_nodes`,
-    `rankdir` and `format`.
+    A compiled program is drawn as its steps with their shapes (a compiled function, once called, as
+    the program of the first path taken), one of its stages as its boxes, and `program.stages` as
+    the collapse from scalars to steps; of what follows, these take `max_nodes`, `rankdir` and
+    `format`.
 
     depth        draw only what is at most this many operations away from the value
     max_nodes    refuse to draw more nodes than this
@@ -117,7 +119,9 @@ def draw(
     try:
         roots = [value] if isinstance(value, Value) else list(value)
     except TypeError:
-        raise TypeError(f"draw takes a Value or several, got {printable(repr(value))}") from None
+        network = ": draw_network(model) draws one" if hasattr(value, "parameters") else ""
+        got = printable(repr(value))
+        raise TypeError(f"draw takes a Value or several, got {got}{network}") from None
     for root in roots:
         if not isinstance(root, Value):
             raise TypeError(f"draw takes a Value or several, got {printable(repr(root))}")

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from .compiler.program import Program
 from .compiler.stages import Box, Stage, Stages
+from .compiler.trace import TracedProgram
 from .drawing import BORDERS, LINE, MAX_NODES, TEXT, blank_drawing, mix
 from .rendering import BACKGROUND, Drawing, StandalonePicture, label_text, printable
 
@@ -25,7 +26,14 @@ _MOST_LINES = 6  # of source in a box
 def draw_compiled(
     compiled: object, max_nodes: int, rankdir: str, format: str
 ) -> Drawing | Collapse | None:
-    """The picture of a program, of a stage or of all stages; None for anything else."""
+    """The picture of a program, of a stage or of all stages; None for anything else.
+
+    A compiled function is drawn as the program of the first path taken; ValueError before that.
+    """
+    if isinstance(compiled, TracedProgram):
+        if not compiled.programs:
+            raise ValueError("the function is recorded when it is called: call it once, then draw")
+        compiled = compiled.programs[0]
     if isinstance(compiled, Stages):
         return Collapse(compiled)
     if isinstance(compiled, Program):

@@ -135,7 +135,21 @@ def test_too_many_boxes_are_refused(program):
 def test_what_is_neither_value_nor_program():
     with pytest.raises(TypeError, match=r"draw takes a Value or several, got 3\.0"):
         draw(3.0)
+    model = MLP(2, [1])
+    with pytest.raises(TypeError, match=r"got MLP of .*: draw_network\(model\) draws one"):
+        draw(model)
     assert len(Picture(draw((Value(1.0), Value(2.0))).svg).nodes) == 2
+
+
+def test_a_compiled_function_is_drawn_as_the_first_path_taken():
+    w = Value(2.0, label="w")
+    traced = compile(lambda x: x.tanh() * w if x > 0 else x.exp())
+    with pytest.raises(ValueError, match="call it once"):
+        draw(traced)
+    traced([1.0, -1.0])
+    drawing = draw(traced, rankdir="LR")
+    assert drawing.tree == draw(traced.programs[0]).tree and "tanh" in drawing.tree
+    assert drawing.graph_attr["rankdir"] == "LR"
 
 
 # ---------------------------------------------------------------- the collapse
