@@ -196,6 +196,31 @@ def test_of_a_function():
     assert mean == 3.0 and len(gradient) == 0
 
 
+def test_of_a_function_with_branches_every_row_goes_through_that_of_its_path():
+    w = Value(2.0, label="w")
+    program = mg.compile(lambda x: x * w if x > 0 else exp(x * w))
+    with pytest.raises(RuntimeError, match="the textbook is known after the first call"):
+        _ = program.textbook
+    program.value_and_grad([-1.0])
+    text = str(program.textbook).splitlines()
+    assert text[0].startswith("# for rows where x > 0 (line ") and text[0][-9:] == " is False"
+    assert program.textbook([2.0], [1.0]) == (2.0, [1.0])  # a path not taken before
+    assert str(program.textbook).count("def value_and_grad") == 2
+    x = np.array([-1.0, 1.0, 3.0])
+    mean, gradient = program.textbook([0.5], x)
+    expected, slopes = program.value_and_grad(x, parameters=[0.5])
+    assert mean == pytest.approx(expected, rel=1e-14)
+    assert gradient == pytest.approx(slopes, rel=1e-14)
+
+
+def test_of_a_function_for_rows_of_several_shapes():
+    program = mg.compile(lambda x: total(x) * 2.0)
+    for n in (2, 3):
+        program(np.ones((1, n)))
+    assert [program.textbook([], np.ones((1, n)))[0] for n in (2, 3)] == [4.0, 6.0]
+    assert "# for rows of shape (3,)\n" in str(program.textbook)
+
+
 def test_what_is_gathered_for_several_rows_that_are_alike():
     w, x = [Value(0.1 * i + 0.1) for i in range(9)], [Value(0.5), Value(0.25)]
     h = [exp(v) for v in w]

@@ -19,6 +19,7 @@ import inspect
 import math
 import pickle
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -352,9 +353,11 @@ class TracedProgram:
         return "\n\n".join(program.source for program in self.programs)
 
     @property
-    def textbook(self) -> Textbook:
-        """As a textbook writes it. Of a function with branches, that of the first one taken."""
-        return self.programs[0].textbook
+    def textbook(self) -> Textbook | Textbooks:
+        """As a textbook writes it: for a function with branches, every path taken so far."""
+        if not self.programs:
+            raise RuntimeError("the textbook is known after the first call: call the program")
+        return Textbooks(self) if self.plain is None else self.plain.textbook
 
     @property
     def stages(self) -> Stages:
@@ -586,6 +589,65 @@ class TracedProgram:
             if again.truths == trace.truths:
                 return _compare(trace, again, parameters)
         raise TraceError(f"two runs at the same numbers took different branches: {_RUN_TO_RUN}")
+
+
+class Textbooks:
+    """The textbooks of a function with branches: one for each path, under the outcome it is for.
+
+    Called with (theta, X, Y), every row goes through that of its path.
+    """
+
+    def __init__(self, traced: TracedProgram) -> None:
+        self.traced = traced
+        self._books: dict[Program, Textbook] = {}
+        every = [(shapes, path) for shapes, paths in traced._paths.items() for path in paths]
+        shown = [f"# {_outcome(*one)}\n{self._of(one[1].program)}" for one in every]
+        self.source = "\n\n\n".join(shown)
+
+    def __call__(self, theta: Any, *inputs: Any) -> tuple[float, np.ndarray]:
+        """The mean over rows, and its gradient by the parameters."""
+        arrays, rows = self.traced._arrays(inputs)
+        mean, gradient = 0.0, np.zeros(np.shape(theta))
+        for path, chosen in self.traced._split(arrays, rows, theta):
+            value, slopes = self._of(path.program)(theta, *[x[chosen] for x in arrays])
+            mean += len(chosen) / rows * value
+            gradient += len(chosen) / rows * slopes
+        return mean, gradient
+
+    def _of(self, program: Program) -> Textbook:
+        if program not in self._books:
+            self._books[program] = program.textbook
+        return self._books[program]
+
+    def __str__(self) -> str:
+        return self.source
+
+    __repr__ = __str__
+
+
+def _outcome(shapes: tuple[tuple[int, ...], ...], path: _Path) -> str:
+    """For which rows a path is: of what shapes, and where its guards turn out as they did."""
+    conditions = [
+        f"{_condition(guard)} is {bool(truth)}"
+        for guard, truth in zip(path.deciders, path.truths, strict=True)
+    ]
+    conditions = list(dict.fromkeys(conditions))  # the same may be asked often
+    more = f" and {len(conditions) - 4} more" * (len(conditions) > 4)
+    where = f" where {', '.join(conditions[:4])}{more}" * bool(conditions)
+    of = f" of shape {' and '.join(map(str, shapes))}" * any(shapes)  # not where all are numbers
+    return f"for rows{of}{where}"
+
+
+def _condition(guard: Value) -> str:
+    """A guard as it may stand in a comment: x[0] > 0.0 (line 7), with ... for what is computed."""
+
+    def shown(x: Value) -> str:
+        number = f"{x.data:.6g}" if type(x) is Constant else "..."
+        return x.label if re.fullmatch(r"\w[\w\[\], ]*", x.label) else number
+
+    text = f" {guard.op} ".join(map(shown, guard.parents)) if len(guard.parents) == 2 else ""
+    line = source_line(guard).rpartition(":")[2]
+    return (text or shown(guard)) + f" (line {line})" * bool(line)
 
 
 def _at(parameters: Sequence[Value], theta: Any) -> dict[Value, float]:
