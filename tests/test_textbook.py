@@ -1,6 +1,9 @@
 """The textbook form of programs: it runs, agrees with the scalar graph, and reads like a book."""
 
+import ast
+import builtins
 import random
+import re
 import subprocess
 import sys
 
@@ -35,6 +38,94 @@ def test_it_gives_the_numbers_of_the_scalar_graph(name):
     assert_agree(gradient, expected.gradient, what="gradient")
 
 
+def names_of(source):
+    """What the text reads, what it writes, what it imports, and what it says is in .namespace."""
+    nodes = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Name, ast.alias))
+    ]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    read = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    written = {node.id for node in names if isinstance(node.ctx, ast.Store)} - {"_"}
+    imported = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    listed = re.findall(r"# (?:arrays|functions) in .namespace: (.*?)(?: and \d+ more)?\n", source)
+    return read, written, imported, {name for line in listed for name in line.split(", ")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_named_that_is_not_read_and_all_is_explained(name):
+    model = MODELS[name]()
+    model.outputs = model.results[0]
+    book = model.compile().textbook
+    read, written, imported, listed = names_of(book.source)
+    assert written <= read and imported <= read and listed <= read
+    given = read - written - imported - set(dir(builtins)) - {"theta", *written}
+    given -= {x.name for x in book.inputs}
+    assert given <= set(book.namespace)
+    assert given == listed or "more" in book.source.partition("from")[0]
+
+
+def test_what_was_read_for_nothing_is_left_out():
+    a = [Value(1.0, label="a"), Value(2.0, label="b"), Value(3.0, label="c")]
+    program = mg.compile(a[2] * a[1] + a[0] * a[2] + a[1] * a[0], parameters=a)
+    assert statements(program)[2:6] == [
+        "r = reshape(theta, -1)[index]",
+        "r_2 = reshape(theta, -1)[index_2]",
+        "result = r @ r_2",
+        "dresult = 1.0",
+    ]
+    assert program.textbook([1.0, 2.0, 3.0])[1].tolist() == [5.0, 4.0, 3.0]
+
+
+def test_padding_is_one_of_its_arrays():
+    x, w = [Value(0.1 * i) for i in range(4)], Value(2.0)
+    parts = [mg.logsumexp([w * a for a in x[:n]]) for n in (2, 4)]
+    text = str(mg.compile(parts[0] + parts[1], parameters=[w]).textbook)
+    assert "# arrays in .namespace: padding, c, index," in text
+    text = str(mg.compile(mg.logsumexp([w * a for a in x]), parameters=[w]).textbook)
+    assert "# arrays in .namespace: c\n" in text
+
+
+def test_a_clip_has_one_name_and_is_imported():
+    def text(clipped):
+        w = [Value(0.1 * i - 0.35) for i in range(8)]
+        h = w
+        for _ in range(6):
+            h = [clipped(x) * tanh(y) for x, y in zip(h, [*h[1:], h[0]], strict=True)]
+        program = mg.compile(total(h), parameters=w)
+        theta = [x.data for x in w]
+        expected = program.value_and_grad()
+        assert_agree(program.textbook(theta)[1], expected[1], what="gradient")
+        return str(program.textbook)
+
+    assert "import add, broadcast_to, clip, " in text(lambda x: mg.clip(x, -0.2, 0.2))
+    found = text(lambda x: mg.clip(x, 0.0, 0.2))  # NumPy makes -0.0 of it where x is -0.0
+    assert "from micrograd_scratch import clip as clip_2\n" in found
+    assert "clip_3" not in found and "clip_2[" not in found
+
+
+def test_functions_of_ones_own_are_explained_and_named_once():
+    bent = operation("bent", lambda x: max(x, 0.5 * x), lambda y, x: (1.0 if x > 0 else 0.5,))
+    h = w = Value(0.3)
+    for _ in range(12):
+        h = tanh(bent(h) * w - 0.1)
+    program = mg.compile(h, parameters=[w])
+    assert "# functions in .namespace: bent, slope, slope_2\n" in str(program.textbook)
+    assert "bent[" not in str(program.textbook) and "slope[" not in str(program.textbook)
+    assert program.textbook([0.3])[1] == pytest.approx(program.value_and_grad()[1], rel=1e-13)
+
+
+def test_equal_arrays_are_one():
+    n, k = 12, Value(0.1, label="k")
+    u = parameters = [Value(0.1 * i, label=f"u[{i}]") for i in range(n)]
+    for _ in range(20):
+        u = [u[i] + k * (u[i - 1] - 2 * u[i] + u[(i + 1) % n]) for i in range(n)]
+    program = mg.compile(total([a * a for a in u]), parameters=[k, *parameters])
+    book = program.textbook
+    assert "# arrays in .namespace: index, index_2\n" in str(book) and "[index[" not in str(book)
+    theta = [p.data for p in program.parameters]
+    assert_agree(book(theta)[1], program.value_and_grad()[1], what="gradient")
+
+
 def network(activation="sigmoid"):
     model = MLP(3, [4, 2], activation=activation)
     x, t = [Value(0.0, label=f"x{i}") for i in range(3)], [Value(0.0) for _ in range(2)]
@@ -67,18 +158,18 @@ def test_a_recurrent_network_reads_as_backpropagation_through_time():
         "z = h[:, 0]",
         "a = tanh(z)",
         "z_2 = W @ a + h[:, 1]",
-        "a_3[0] = tanh(z_2)",
+        "a_2[0] = tanh(z_2)",
         "for t in range(1, 8):",
-        "z_3[t] = W @ a_3[t - 1] + h[:, t + 1]",
-        "a_3[t] = tanh(z_3[t])",
+        "z_3[t] = W @ a_2[t - 1] + h[:, t + 1]",
+        "a_2[t] = tanh(z_3[t])",
     ]
     back = found.index("for t in reversed(range(1, 8)):")
     assert found[back + 1 : back + 3] == [
-        "dz_3[t] = da_3[t] * (1.0 - a_3[t] * a_3[t])",
-        "da_3[t - 1] = W.T @ dz_3[t]",
+        "dz_3[t] = da_2[t] * (1.0 - a_2[t] * a_2[t])",
+        "da_2[t - 1] = W.T @ dz_3[t]",
     ]
     whole = "for t in reversed(range(1, 8)))"
-    assert f"dW = sum(dz_3[t] @ a_3[t - 1].T {whole} + dz_2 @ a.T" in found
+    assert f"dW = sum(dz_3[t] @ a_2[t - 1].T {whole} + dz_2 @ a.T" in found
     assert "dU = einsum('rcn,ckn->rk', dh, x0.reshape(9, 3, -1))" in found
     assert "db = dh.sum((1, 2))" in found
 

@@ -26,6 +26,8 @@ from .rolling import Line
 from .steps import RESERVED, Layout, Operand, regular_form
 from .views import view_text
 
+_TAKEN = ("theta", "g", "rows", "padding", "t")  # what the text calls its own
+
 
 @dataclass(eq=False)
 class Variable:
@@ -64,6 +66,7 @@ class Reader:
     """The names, arrays and lines of a text, and how operands are read in it.
 
     names       address -> the name of the parameters that start there
+    kinds       name -> what it was to be called, in the order in which they were given
     inputs      the variable of every input
     parameters  the variables that are parts of theta, and what picks them from it
     namespace   the arrays and functions that the text names
@@ -75,7 +78,8 @@ class Reader:
         self, layout: Layout, names: dict[int, str], inputs: Sequence[tuple[str, int]]
     ) -> None:
         self.layout, self.names = layout, names
-        self.taken: dict[str, int] = dict.fromkeys(("theta", "g", "rows", "padding", "t"), 1)
+        self.taken: dict[str, int] = dict.fromkeys(_TAKEN, 1)
+        self.kinds: dict[str, str] = {}
         self.namespace: dict[str, Any] = {"padding": np.array(RESERVED)}
         self.imported: set[str] = set()
         self.owners: list[list[Variable]] = [[] for _ in layout.sizes]
@@ -96,14 +100,20 @@ class Reader:
         self.owners[space].append(made)
         return made
 
-    def unique(self, name: str) -> str:
+    def unique(self, kind: str) -> str:
         """The name, or one with a number behind it; neither it nor its derivative's is taken."""
+        name = self.free(kind)
+        self.kinds[name] = kind
+        return name
+
+    def free(self, name: str) -> str:
+        """A name that is not taken; it is from now on."""
         number = self.taken.get(name, 0) + 1
         self.taken[name] = number
         if hasattr(builtins, name) or hasattr(np, name) or keyword.iskeyword(name):
-            return self.unique(f"{name}_{number + 1}")
+            return self.free(f"{name}_{number + 1}")
         if number > 1 or "d" + name in self.taken:
-            return self.unique(f"{name}_{max(number, 2)}")
+            return self.free(f"{name}_{max(number, 2)}")
         self.taken["d" + name] = 1  # its derivative
         return name
 
@@ -112,6 +122,16 @@ class Reader:
         name = self.unique(kind)
         self.namespace[name] = value
         return name
+
+    def renumbered(self, used: set[str]) -> dict[str, str]:
+        """New names for those in use, and for their derivatives, in which no number is left out."""
+        self.taken = dict.fromkeys(_TAKEN, 1)
+        found = {}
+        for name, kind in self.kinds.items():
+            if name in used or "d" + name in used:
+                found[name] = self.free(kind)
+                found["d" + name] = "d" + found[name]
+        return found
 
     def numpy(self, name: str) -> str:
         """The name of one of NumPy's functions."""

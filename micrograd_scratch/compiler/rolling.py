@@ -30,7 +30,8 @@ _NUMBER = re.compile(
     r"(?<=[A-Za-z_])(?:0|[1-9]\d*)(?!\d)|(?<![\w.])(?<!\de[-+])(?:0|[1-9]\d*)(?![\w.])"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*|\d[\w.]*")
-_NAME = re.compile(r"""'[^']*'|"[^"]*"|[A-Za-z_]\w*""")  # and texts, which are left alone
+# and texts, which are left alone; attributes such as .T are no names
+_NAME = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])[A-Za-z_]\w*""")
 
 
 class Line(NamedTuple):
@@ -299,6 +300,16 @@ class Rolling:
                 out.append(text if plain else f"({text})")
             at = a.stop
         return "".join([*out, self.renamed(code[at:])])
+
+
+def names_in(code: str) -> list[str]:
+    """The names in a line, in order."""
+    return [name for name in _NAME.findall(code) if name[0] not in "'\""]
+
+
+def renamed(code: str, names: dict[str, str]) -> str:
+    """The line with other names."""
+    return _NAME.sub(lambda found: names.get(found[0], found[0]), code)
 
 
 def repeats(lines: Sequence[str]) -> bool:

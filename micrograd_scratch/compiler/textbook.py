@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functions import clip
 from ..operations import (
     Conditional,
     Operation,
@@ -40,7 +41,7 @@ from .adjoints import depends_on
 from .factor import LITERAL, ROWS, SHIFT, unique
 from .names import name_of_step
 from .reading import Reader, Reading, Variable, places_in, plain, tuple_of
-from .rolling import Line, Rolled, Rolling
+from .rolling import Line, Rolled, Rolling, names_in, renamed
 from .steps import COPY, GATHER, MULTIPLY_ADD, Layout, Operand, Step
 
 # The axes of left, right and answer of a product, by its form and number of axes
@@ -80,10 +81,12 @@ class Textbook(Reader):
     ) -> None:
         super().__init__(layout, names, inputs)
         self.sums: dict[str, list[Line]] = {}  # comment of a line -> the many terms that it is
+        self.slopes: dict[tuple[Operation, int], list[str]] = {}  # functions of rules that branch
         self.results = [self.forward(step) for step in layout.steps]
         self.result = self.read(Operand((1,), layout.outputs[:1], regular=(0, 0, (0,))))
         self.ahead, self.lines = self.lines, []
         self.backward()
+        self.prune()
         self.source = self.whole_source()
         exec(compile(self.source, "<textbook>", "exec"), self.namespace)
 
@@ -116,10 +119,16 @@ class Textbook(Reader):
             return f"({texts[0]} {row.name} {texts[1]})"
         if isinstance(row.array, str) and hasattr(np, row.array):
             name = self.numpy(row.array)
+        elif row is clip and all(type(x) is float and x for x in xs[1:]):  # at 0, signs differ
+            name = self.numpy("clip")
         else:
-            name = next((n for n, x in self.namespace.items() if x is row), "")
-            name = name or self.constant(row.name, row)
+            name = self.function(row.name, row)
         return f"{name}({', '.join(texts)})"
+
+    def function(self, kind: str, function: Any) -> str:
+        """The one name of a function."""
+        name = next((n for n, x in self.namespace.items() if x is function), "")
+        return name or self.constant(kind, function)
 
     # -- forward
     def forward(self, step: Step) -> tuple[Step, Variable, list[Reading]]:
@@ -360,9 +369,13 @@ class Textbook(Reader):
         slopes = []
         arguments = ", ".join(map(str, [made.name, *xs]))
         for position in range(len(xs)):
+            if (row, position) not in self.slopes:
+                self.slopes[row, position] = [
+                    self.constant("slope", np.vectorize(f, [float]))
+                    for f in runtime.slope_of(row, position)
+                ]
             slope, exists = (
-                Name(self, f"{self.constant('slope', np.vectorize(f, [float]))}({arguments})")
-                for f in runtime.slope_of(row, position)
+                Name(self, f"{name}({arguments})") for name in self.slopes[row, position]
             )
             slopes.append(Conditional(exists != 0, slope))
         return slopes
@@ -419,6 +432,36 @@ class Textbook(Reader):
                     one.send(f"({d} * {other.text}){over_rows}")
 
     # -- all of it
+    def prune(self) -> None:
+        """Leave out what nobody reads: lines, parameters, arrays, and numbers behind names."""
+        used = {self.theta.name, *names_in(self.result.text)}
+        used |= {"d" + v.name for v, _ in self.parameters if v.terms or v.partial}
+        used |= {"d" + self.theta.name}
+        for lines in (self.lines, self.ahead):
+            kept = []
+            for line in reversed(lines):
+                target, *read = names_in(line.code.removeprefix("add.at("))
+                if target in used:
+                    kept.append(line)
+                    used.update(read)
+                    for term in self.sums.get(line.note, []):
+                        used.update(names_in(term.code))
+            lines[:] = reversed(kept)
+        self.parameters = [
+            (v, text) for v, text in self.parameters if {v.name, "d" + v.name} & used
+        ]
+        used |= {x.name for x in self.inputs}
+        names = self.renumbered(used)
+        for some in (self.lines, self.ahead, *self.sums.values()):
+            some[:] = [Line(renamed(line.code, names), line.note) for line in some]
+        self.result.text = renamed(self.result.text, names)
+        for variable in [*self.inputs, *(v for v, _ in self.parameters)]:
+            variable.name = names[variable.name]
+        self.namespace = {
+            names.get(name, name): x for name, x in self.namespace.items() if name in used
+        }
+        self.kinds = {names[name]: kind for name, kind in self.kinds.items() if name in names}
+
     def whole_source(self) -> str:
         rolling = Rolling(derivatives=True)
         # what is computed decides which names are one; that of its parts comes after
@@ -427,8 +470,8 @@ class Textbook(Reader):
         sums = {note: rolling.find(terms, least=FEW) for note, terms in self.sums.items()}
         parameters = rolling.find(self.parameter_lines())
         namespace = rolling.collected(self.namespace)
-        names = [x.name for x in self.inputs]
-        out = [Line(f"rows = len({names[0]})")] if names else []
+        arguments = [x.name for x in self.inputs]
+        out = [Line(f"rows = len({arguments[0]})")] if arguments else []
         for x in self.inputs:
             turned = f"{self.numpy('reshape')}({x.name}, (rows, -1)).T"
             out.append(Line(f"{x.name} = {turned}" + "[0]" * (x.cells.ndim == 0)))
@@ -440,7 +483,8 @@ class Textbook(Reader):
             lists = f"([None] * {size} for _ in range({len(many)}))"
             lists = f"[None] * {size}" if len(many) == 1 else lists
             out.append(Line(f"{', '.join(many)} = {lists}"))
-        out += [*rolling.text(parameters), Line(""), *rolling.text(ahead), Line("")]
+        out += rolling.text(parameters)
+        out += [*[Line("")] * bool(out), *rolling.text(ahead), Line("")]
         out += [Line("# the derivative by everything, last step first")]
         for line in rolling.text(back):
             out += _summed(line, rolling, sums[line.note]) if line.note in sums else [line]
@@ -451,20 +495,56 @@ class Textbook(Reader):
                 out.append(Line(f"g{part} += {rolling.name('d' + v.name)}"))
         mean = ".mean()" if self.result.by_row else ""
         out.append(Line(f"return {rolling.renamed(self.result.text)}{mean}, g"))
-        head = f"def value_and_grad({', '.join(['theta', *names])}):"
-        text = "\n".join([head, *map(_indented, out)])
-        self.namespace = namespace
+        for name, x in namespace.items():
+            first = (
+                next((y for y in x if y is not None), None) if name in rolling.families else None
+            )
+            if first is not None and all(_key(y) == _key(first) for y in x if y is not None):
+                namespace[name] = first  # a list of what is always the same
+                indexed = re.compile(rf"\b{name}\[[^]]*\]")
+                out = [Line(indexed.sub(name, line.code), line.note) for line in out]
+        names = self.tidied(namespace, out)
+        out = [Line(renamed(line.code, names), line.note) for line in out]
+        head = renamed(f"def value_and_grad({', '.join(['theta', *arguments])}):", names)
+        return "\n".join([*self.header(out), "", "", head, *map(_indented, out)])
+
+    def tidied(self, namespace: dict[str, Any], lines: list[Line]) -> dict[str, str]:
+        """New names, numbered without gaps, of which equal arrays have one. Sets .namespace."""
+        used = {name for line in lines for name in names_in(line.code)}
+        first: dict[Any, str] = {}
+        same = {
+            name: first.setdefault(_key(x), name) for name, x in namespace.items() if name in used
+        }
+        names = self.renumbered({same.get(name, name) for name in used})
+        self.namespace = {names.get(name, name): namespace[name] for name in first.values()}
+        return names | {name: names.get(one, one) for name, one in same.items()}
+
+    def header(self, lines: list[Line]) -> list[str]:
+        """Where the text has what it names from."""
         from .. import __dict__ as public
 
-        ours = sorted(n for n, x in namespace.items() if public.get(n) is x)
-        arrays = [n for n, x in namespace.items() if isinstance(x, np.ndarray | list)][1:]
-        more = f" and {len(arrays) - TERMS} more" * (len(arrays) > TERMS)
-        top = [f"# arrays in .namespace: {', '.join(arrays[:TERMS])}{more}"] * bool(arrays)
-        top += [f"from numpy import {', '.join(sorted(self.imported))}"]
-        top += [f"from micrograd_scratch import {', '.join(ours)}"] * bool(ours)
-        numbers = [n for n in ("inf", "nan") if re.search(rf"\b{n}\b", text)]
-        top += [f"from math import {', '.join(numbers)}"] * bool(numbers)
-        return "\n".join([*top, "", "", text])
+        used = {name for line in lines for name in names_in(line.code)}
+        ours: list[str] = []
+        rest: dict[str, list[str]] = {"arrays": [], "functions": []}
+        for name, x in self.namespace.items():
+            one = next(y for y in x if y is not None) if isinstance(x, list) else x
+            theirs = getattr(x, "name", "")
+            if theirs and public.get(theirs) is x:
+                ours.append(theirs if theirs == name else f"{theirs} as {name}")
+            else:
+                rest["arrays" if isinstance(one, np.ndarray) else "functions"].append(name)
+        top = []
+        for what, names in rest.items():
+            more = f" and {len(names) - TERMS} more" * (len(names) > TERMS)
+            top += [f"# {what} in .namespace: {', '.join(names[:TERMS])}{more}"] * bool(names)
+        numbers = [name for name in ("inf", "nan") if name in used]
+        for module, found in (
+            ("numpy", sorted(self.imported & used)),
+            ("micrograd_scratch", sorted(ours)),
+            ("math", numbers),
+        ):
+            top += [f"from {module} import {', '.join(found)}"] * bool(found)
+        return top
 
     def parameter_lines(self) -> list[Line]:
         found = []
@@ -485,6 +565,13 @@ def _summed(line: Line, rolling: Rolling, terms: Rolled) -> list[Line]:
         Line(f"{name} = {' + '.join([name] * (i > 0) + found[i : i + TERMS])}")
         for i in range(0, len(found), TERMS)
     ]
+
+
+def _key(x: Any) -> Any:
+    """What is equal for arrays that are the same; everything else is what it is."""
+    if isinstance(x, list):
+        return tuple(map(_key, x))
+    return (x.shape, x.dtype.str, x.tobytes()) if isinstance(x, np.ndarray) else id(x)
 
 
 def _indented(line: Line) -> str:
