@@ -126,6 +126,42 @@ def test_equal_arrays_are_one():
     assert_agree(book(theta)[1], program.value_and_grad()[1], what="gradient")
 
 
+def derivatives_of(y, parameters):
+    """The lines behind `dresult`, if they give the right numbers."""
+    program = mg.compile(y, parameters=parameters)
+    found = program.textbook([p.data for p in parameters])
+    assert_agree(found[1], program.value_and_grad()[1], what="gradient")
+    lines = statements(program)
+    return lines[lines.index("dresult = 1.0") + 1 : lines.index("g = zeros_like(theta)")]
+
+
+def test_powers_and_products_have_no_ones():
+    a, b = Value(3.0, label="a"), Value(2.0, label="b")
+    assert derivatives_of(exp(a**2) * b, [a, b])[-1] == "da = dh * (2.0 * a)"
+    assert derivatives_of(exp(a**1) + b, [a, b])[-1] == "da = dh"
+    found = derivatives_of(total([exp(a) ** k * b for k in (3, 1)]), [a, b])
+    assert not any("** 1.0" in line or "1.0 *" in line or "* 1.0" in line for line in found)
+    cells = [a * b, exp(a), exp(b)]
+    for weights in ([1.0, 0.5, 1.0], [1.0, 1.0, 0.25]):
+        lines = statements(mg.compile(tanh(dot(weights, cells)), parameters=[a, b]))
+        assert not any("* 1.0" in line or "1.0 * " in line for line in lines)
+
+
+def test_a_matrix_that_is_turned_twice_is_not_turned():
+    n = 5
+    C = [[Value(0.1 * abs(i - j) + 0.01 * i, label="C") for j in range(n)] for i in range(n)]
+    K, v = [[exp(-c) for c in row] for row in C], [1.0] * n
+    for _ in range(3):
+        u = [0.1 / dot(row, v) for row in K]
+        v = [0.1 / dot(list(column), u) for column in zip(*K, strict=True)]
+    program = mg.compile(total(v), parameters=sum(C, []))
+    text = str(program.textbook)
+    assert "h_2.reshape(5, 5).T @ h_" in text and "h_2.reshape(5, 5) @ dh_" in text
+    assert ".T.T" not in text and "transpose" not in text
+    found = program.textbook([c.data for c in sum(C, [])])
+    assert_agree(found[1], program.value_and_grad()[1], what="gradient")
+
+
 def network(activation="sigmoid"):
     model = MLP(3, [4, 2], activation=activation)
     x, t = [Value(0.0, label=f"x{i}") for i in range(3)], [Value(0.0) for _ in range(2)]

@@ -216,7 +216,9 @@ class Reader:
         def text(name: str) -> str:
             flat = f"{name}.reshape({size}, -1)" if variable.by_row else f"{name}.reshape(-1)"
             found = view_text(flat, start, cells.shape, strides, variable.by_row, size)
-            return found.replace(f"{flat}[0:{size}].reshape", f"{name}.reshape")
+            found = found.replace(f"{flat}[0:{size}].reshape", f"{name}.reshape")
+            turned = ".transpose(1, 0)"
+            return found.removesuffix(turned) + ".T" if found.endswith(turned) else found
 
         if "strided" in text(variable.name):
             return None

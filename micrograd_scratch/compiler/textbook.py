@@ -29,9 +29,12 @@ from ..operations import (
     Conditional,
     Operation,
     Symbol,
+    constant_power,
     detach,
     largest_of,
+    multiply,
     negative,
+    power,
     smallest_of,
     total_of,
     where,
@@ -66,7 +69,8 @@ class Name(Symbol):
         self.book = book
 
     def __operation__(self, row: Operation, xs: Sequence[Any]) -> Any:
-        return Name(self.book, self.book.applied(row, xs))
+        short = _shorter(row, xs)
+        return Name(self.book, self.book.applied(row, xs)) if short is None else short
 
 
 class Textbook(Reader):
@@ -237,7 +241,7 @@ class Textbook(Reader):
 
     def terms(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         pairs = zip(readings[::2], readings[1::2], strict=True)
-        return " + ".join(f"{a.text} * {b.text}" for a, b in pairs)
+        return " + ".join(_product([a.text, b.text]) for a, b in pairs)
 
     def take(self, step: Step, readings: list[Reading], by_row: bool) -> str:
         """values[index] as the product with a row that has a 1 at the index and 0 elsewhere."""
@@ -294,7 +298,7 @@ class Textbook(Reader):
                 factors = [
                     _with_axes(t, [x in of for x in out]) for t, of in ((a, of_a), (b, of_b))
                 ]
-                return " * ".join(factors)
+                return _product(factors)
         gone = [x for x in of_a if x in of_b and x in lost]
         if of_a == of_b and len(of_a) == 2 and len(lost) == 1:  # every row with its own
             return f"({a} * {b}).sum({of_a.index(gone[0])})"
@@ -312,7 +316,7 @@ class Textbook(Reader):
         array, of, number = (b, of_b, a) if of_b else (a, of_a, b)
         if "" in (of_a, of_b) and "".join(x for x in of if x not in lost) == out:
             axes = tuple_of([str(axis) for axis, x in enumerate(of) if x in lost])
-            return f"{number} * {array}.sum({axes})"
+            return _product([number, f"{array}.sum({axes})"])
         (a, of_a), (b, of_b) = _unturned(a, of_a), _unturned(b, of_b)
         return f"{self.numpy('einsum')}('{of_a},{of_b}->{out}', {a}, {b})"
 
@@ -353,7 +357,7 @@ class Textbook(Reader):
         except TypeError:  # a rule that branches on numbers: element by element
             slopes = self.by_element(step.row, made, xs)
         for r, slope in zip(readings, slopes, strict=True):
-            if r.send is None or slope is None:
+            if r.send is None or slope is None or str(slope) == "0.0":
                 continue
             condition = None
             if isinstance(slope, Conditional):
@@ -429,7 +433,7 @@ class Textbook(Reader):
             for one, other in ((a, b), (b, a)):
                 if one.send is not None:
                     over_rows = ".sum()" * (made.by_row and not one.by_row)
-                    one.send(f"({d} * {other.text}){over_rows}")
+                    one.send(f"({_product([str(d), other.text])}){over_rows}")
 
     # -- all of it
     def prune(self) -> None:
@@ -572,6 +576,21 @@ def _key(x: Any) -> Any:
     if isinstance(x, list):
         return tuple(map(_key, x))
     return (x.shape, x.dtype.str, x.tobytes()) if isinstance(x, np.ndarray) else id(x)
+
+
+def _shorter(row: Operation, xs: Sequence[Any]) -> Any:
+    """What a derivative is without the ones in it; None if there are none to leave out."""
+    texts = [str(x) for x in xs]
+    if row in (power, constant_power) and texts[1] in ("0.0", "1.0"):
+        return xs[0] if texts[1] == "1.0" else 1.0  # x ** 1 -> x, x ** 0 -> 1
+    if row is multiply and "1.0" in texts:
+        return xs[1 - texts.index("1.0")]  # 1 * x -> x
+    return None
+
+
+def _product(factors: Sequence[str]) -> str:
+    """The product without ones."""
+    return " * ".join([factor for factor in factors if factor != "1.0"] or ["1.0"])
 
 
 def _indented(line: Line) -> str:
