@@ -40,7 +40,7 @@ from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
-from micrograd_scratch.compiler.schedule import schedule
+from micrograd_scratch.compiler.schedule import operands_of, schedule
 from micrograd_scratch.compiler.split import split
 from micrograd_scratch.compiler.steps import COPY, RESERVED, Layout, Operand, Step, grid_steps
 from micrograd_scratch.compiler.views import view_text
@@ -366,6 +366,17 @@ def test_what_depends_on_rows_is_kept_apart():
     assert sorted(names(graph, schedule(graph))) == [("*", 1), ("tanh", 1), ("tanh", 1)]
     depends = graph.depends_on(INPUT)
     assert depends[graph.outputs[0]] and depends.sum() == 3  # x, tanh(x), the product
+
+
+def test_operands_of_groups_are_counted_and_those_that_come_from_several():
+    x, (w,) = leaves(4), leaves(1)
+    h = [sin(x[0]), sin(x[1]), tanh(x[2]), tanh(x[3])]
+    graph = recorded(total([h[0] * w, h[2] * h[1]]), x, [w])
+    groups = schedule(graph)
+    # sin, tanh: one each; the products: sin and tanh, and w and sin; total: of one group
+    assert len(groups) == 4 and operands_of(graph, groups) == (1 + 1 + 2 + 2, 2)
+    graph = recorded(dot([w] * 5, [*x, h[0]], h[1]), x, [w])
+    assert operands_of(graph, schedule(graph)) == (1 + 3, 1)  # sin: one; of a dot, three
 
 
 def test_nothing_to_compute():

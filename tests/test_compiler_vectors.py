@@ -80,6 +80,24 @@ def test_what_runs_how():
     assert type(program._execution(256, True)) is Arrays
 
 
+def lorenz(steps):
+    """Three coordinates that are always read together: as many gathers as steps."""
+    x, p = [Value(1.0), Value(1.0), Value(1.0)], [Value(10.0), Value(28.0), Value(8.0 / 3.0)]
+    a, b, c = x
+    for _ in range(steps):
+        da, db, dc = p[0] * (b - a), a * (p[1] - c) - b, a * b - p[2] * c
+        a, b, c = a + 0.01 * da, b + 0.01 * db, c + 0.01 * dc
+    return mg.compile(a * a + b * b + c * c, inputs=[x], parameters=p)
+
+
+def test_few_numbers_read_from_many_steps_run_as_lines():
+    program = lorenz(30)
+    assert [program._way(rows) for rows in (1, 16, 64, 1000)] == [Lines, Lines, Vectors, Vectors]
+    model, x = MLP(2, [4, 4, 1], activation="tanh"), [Value(0.0), Value(0.0)]
+    program = mg.compile(model(x), inputs=[x], parameters=model.parameters())
+    assert [program._way(rows) for rows in (64, 1000)] == [Arrays, Arrays]
+
+
 def test_the_source_changes_no_number_in_place_and_does_not_branch(vectors):
     program = chain(100, lambda r, y: where(y > 0.5, r - y, r * sin(r + y)))
     source = program._execution(8, False).source
