@@ -133,7 +133,7 @@ class Value:
     """A number that remembers how it was computed.
 
     data     the number, a float
-    grad     the derivative of the last root by it, once that root's `backward()` has run
+    grad     the derivative by it of what `backward()` ran on, added up over all such runs
     op       the name of the operation that made it, "" for a leaf
     parents  the Values it was computed from, in order
     label    a name for drawings and messages

@@ -1,8 +1,8 @@
 """The rest of the functions: rows made by the same constructor, and what derives from rows.
 
 operations.py explains what a row is. Rules here keep both tails (exp(-|x|) rather than 1 - y * y),
-do not overflow inside, and follow PyTorch's conventions at kinks. It leaves out functions of a
-whole data set (losses.py).
+do not overflow inside, and follow PyTorch's conventions at kinks, but for hypot(0, 0), whose slopes
+are 0 here and nan there. It leaves out losses (losses.py).
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def compile(
     dtype       "float64" or "float32"
 
     A recorded graph is what was computed, once: an `if` on a Value's number was decided when it was
-    recorded, and a number read from `.data` is a constant now.
+    recorded, and a number read from `.data` is a constant now. With `parameters=`, every other leaf
+    that is no input keeps the number it has when compiled: the program does not see its `.data`
+    change later. What is to change is given as an input or a parameter.
     """
     if np.dtype(dtype) not in (np.dtype("float64"), np.dtype("float32")):
         raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")

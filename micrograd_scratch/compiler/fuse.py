@@ -3,8 +3,9 @@
     ((b + w0*x0) + w1*x1) + w2*x2   ->   dot([w0, w1, w2], [x0, x1, x2], b)
     ((a + b) + c) + d               ->   total([a, b, c, d])
 
-Only nodes used once disappear. Nothing is simplified by its value: that would make members of a
-group look different (a one-term sum, a product with 1) before groups have been found.
+Only nodes used once disappear. Nothing is simplified by its value but the constant 0.0 that a sum
+starts from, which is dropped: more would make members of a group look different (a one-term sum, a
+product with 1) before groups have been found.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 from ..operations import add, dot_of, multiply, total_of
 from .record import COMPUTED, CONSTANT, INPUT, PARAMETER, Graph
 
+ONE = -1  # stands for a constant 1.0 until the nodes are numbered anew
 # Which factor of a product stands first: weights, then data, then what was computed. A product
 # written x*w among others written w*x must not keep its tuple of weights from being recognized.
-ONE = -1  # stands for a constant 1.0 until the nodes are numbered anew
 _RANK = np.zeros(4, dtype=int)
 _RANK[[PARAMETER, CONSTANT, INPUT, COMPUTED]] = range(4)
 _PLAIN, _ZERO, _PRODUCT, _SUM = range(4)  # what a term of a sum is
