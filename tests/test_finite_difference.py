@@ -452,6 +452,38 @@ def test_a_kink_nearby_disturbs_nothing(x):
         assert not check(lambda v: wrong(v), x)
 
 
+ALONG = (1.0, 0.3, -2.7, 0.01, 17.3, 0.777, 123.4)
+
+
+@pytest.mark.parametrize("frequency", [1e4, 10**4.5, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10])
+def test_a_derivative_is_measured_where_the_first_steps_see_many_periods(frequency):
+    """At steps where sin(frequency * x) is anywhere, differences are no derivative."""
+    for x in ALONG:
+        for amplitude in (1.0, 1e-3):
+            report = check(lambda x: amplitude * (frequency * x).sin() + x, x)  # noqa: B023
+            assert report, report
+            assert report.rows[0].verdict in ("ok", "unsure")
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.01, 0.99, 0.0, -1.0])
+@pytest.mark.parametrize("frequency", [1e4, 10**4.5, 1e5, 1e6, 1e7, 1e8])
+def test_mistakes_are_found_there_as_well(frequency, factor):
+    broken = operation("broken", lambda x: x, lambda y, x: (factor,))
+    for x in ALONG:
+        assert not check(lambda x: (frequency * broken(x)).sin(), x)
+
+
+def test_where_differences_never_settle_nothing_is_claimed():
+    report = check(lambda x: (1e15 * x).sin(), 1.0)
+    assert report.rows[0].verdict == "unsure" and "do not settle" in report.rows[0].note
+    # the stairs of a sum that rounds do not count as that
+    for factor in (2.0, 1.001, -1.0):
+        broken = operation("broken", lambda x: x, lambda y, x: (factor,))  # noqa: B023
+        for x in np.random.default_rng(0).uniform(-2.0, 2.0, 300).tolist():
+            verdict = check(lambda x: broken(x) * broken(x) + 1e9 - 1e9, x).rows[0].verdict  # noqa: B023
+            assert verdict == "WRONG"
+
+
 @pytest.mark.parametrize(
     ("f", "x", "verdict"),
     [
