@@ -1,6 +1,7 @@
 """Names: what parameters, inputs and computed blocks are called in a program's source.
 
-A label is copied into the source only if it is a plain identifier that means nothing else there.
+A label is copied into the source only if it is a plain identifier; one that means something else
+there gets an underscore.
 What a program computes is called after what it is computed from. That no two things have one name
 is for writer.py and textbook.py to see to.
 """
@@ -35,7 +36,9 @@ def names_of(parameters: Sequence[Value], inputs: Sequence[str]) -> dict[int, st
     for position, p in enumerate(parameters):
         label = p.label.partition("[")[0]
         if label not in safe:
-            safe[label] = safe_name(label)
+            # what the source calls its own ends in no underscore
+            own = label.isascii() and _RESERVED.fullmatch(label) and label.isidentifier()
+            safe[label] = label + "_" if own else safe_name(label)
         if safe[label]:
             names[(THETA << SHIFT) + position] = safe[label]
     return names

@@ -123,15 +123,20 @@ class Reader:
         self.namespace[name] = value
         return name
 
-    def renumbered(self, used: set[str]) -> dict[str, str]:
-        """New names for those in use, and for their derivatives, in which no number is left out."""
+    def renumbered(self, used: set[str], from_one: bool = False) -> dict[str, str]:
+        """New names for those in use, and for their derivatives, in which no number is left out.
+
+        from_one  h_1, h_2 instead of h, h_2 if there are several: all of them may be in a loop
+        """
         self.taken = dict.fromkeys(_TAKEN, 1)
-        found = {}
-        for name, kind in self.kinds.items():
-            if name in used or "d" + name in used:
-                found[name] = self.free(kind)
-                found["d" + name] = "d" + found[name]
-        return found
+        kept = {n: kind for n, kind in self.kinds.items() if n in used or "d" + n in used}
+        found = {name: self.free(kind) for name, kind in kept.items()}
+        several = {kind for name, kind in kept.items() if found[name] != kind} if from_one else ()
+        for name, kind in kept.items():
+            first = f"{kind}_1"
+            if found[name] == kind in several and not {first, "d" + first} & self.taken.keys():
+                found[name] = first
+        return found | {"d" + name: "d" + new for name, new in found.items()}
 
     def numpy(self, name: str) -> str:
         """The name of one of NumPy's functions."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -227,6 +227,15 @@ class Rolling:
                 of = self.families[self.place[name[1:]][0]]
                 return of._replace(name="d" + of.name)
         return None
+
+    def complete(self, names: Iterable[str]) -> None:
+        """Give names the place that their derivatives have, if their family has none there."""
+        filled = set(self.place.values())
+        for name in names:
+            family, index = self.place.get("d" + name, ("d", 0))
+            place = family[1:], index
+            if place[0] in self.families and name not in self.place and place not in filled:
+                self.place[name] = place
 
     # -- writing, when all loops are found
     def text(self, rolled: Rolled) -> Iterator[Line]:

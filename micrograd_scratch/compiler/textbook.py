@@ -455,7 +455,7 @@ class Textbook(Reader):
             (v, text) for v, text in self.parameters if {v.name, "d" + v.name} & used
         ]
         used |= {x.name for x in self.inputs}
-        names = self.renumbered(used)
+        names = self.renumbered(used, from_one=True)
         for some in (self.lines, self.ahead, *self.sums.values()):
             some[:] = [Line(renamed(line.code, names), line.note) for line in some]
         self.result.text = renamed(self.result.text, names)
@@ -473,6 +473,7 @@ class Textbook(Reader):
         back = rolling.find(self.lines)
         sums = {note: rolling.find(terms, least=FEW) for note, terms in self.sums.items()}
         parameters = rolling.find(self.parameter_lines())
+        rolling.complete(self.kinds)
         namespace = rolling.collected(self.namespace)
         arguments = [x.name for x in self.inputs]
         out = [Line(f"rows = len({arguments[0]})")] if arguments else []
