@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_scratch.compiler.rolling import SAVED, TURNS, Line, Rolling
+from micrograd_scratch.compiler.rolling import SAVED, TURNS, Line, Rolling, names_in, renamed
 from micrograd_scratch.compiler.source import _rolled
 
 
@@ -216,3 +216,22 @@ def test_loops_compute_what_straight_lines_do(program, at_end):
         rolling.collected({f"v_{n}": n for n in range(1, made + 1)}).keys()
         >= rolling.families.keys()
     )
+
+
+def test_a_name_has_the_place_of_its_derivative():
+    rolling, turns = Rolling(derivatives=True), range(2, 14)
+    first = [Line("z_1 = x"), Line("h_1 = f(z_1)")]
+    lines = [line for i in turns for line in (f"z_{i} = w * h_{i - 1}", f"h_{i} = f(z_{i})")]
+    ahead = rolling.find([*first, *map(Line, lines)], at_end=True)
+    back = [line for i in turns for line in (f"dz_{i} = s * dh_{i}", f"dh_{i - 1} = w * dz_{i}")]
+    rolling.find([*map(Line, back), Line("dz_1 = s * dh_1")])
+    rolling.find([Line(f"dx[{i}] += dz_{i}") for i in range(1, 14)])
+    assert rolling.name("z_1") == "z_1" and rolling.name("dz_1") == "dz_2[0]"
+    rolling.complete(["z_1", "h_1", "x"])
+    assert [line.code for line in rolling.text(ahead)][:2] == ["z_2[0] = x", "h_2[0] = f(z_2[0])"]
+
+
+def test_attributes_and_texts_are_no_names():
+    code = "T = einsum('T', a.T, T) * 1e5"
+    assert names_in(code) == ["T", "einsum", "a", "T"]
+    assert renamed(code, {"T": "b", "e5": "c"}) == "b = einsum('T', a.T, b) * 1e5"
