@@ -55,35 +55,33 @@ def fuse(graph: Graph) -> Graph:
     gone = np.flatnonzero(inner).tolist()
     for node in np.flatnonzero((graph.op == plus) & ~inner).tolist():
         terms: list[int] = []  # of the tree below it, from left to right
-        plain, products = [], []
+        plain, first, second = [], [], []
         waiting = [right[node], left[node]]
         while waiting:
             t = waiting.pop()
             what = role[t]
-            if what == _SUM:
-                waiting += right[t], left[t]
-                continue
+            while what == _SUM:
+                waiting.append(right[t])
+                t = left[t]
+                what = role[t]
             terms.append(t)
             if what == _PRODUCT:
-                products.append(t)
+                gone.append(t)
+                a, b = left[t], right[t]
+                if rank[a] > rank[b]:
+                    a, b = b, a
+                first.append(a)
+                second.append(b)
             elif what == _PLAIN:  # sum() starts from 0: that term goes, and changes the arity only
                 plain.append(t)
-        if not products:
+        if not first:
             if len(terms) > 2:  # of a single tree: what lies between is gone
                 kept = plain or terms[:1]
                 new_op[node] = plus if len(kept) == 2 else total
                 new_operands[node] = kept
             continue
-        first, second = [], []
         if len(plain) > 1:  # one is the bias; several are products with 1
-            first, second, plain = plain, [ONE] * len(plain), []
-        for t in products:
-            a, b = left[t], right[t]
-            if rank[a] > rank[b]:
-                a, b = b, a
-            first.append(a)
-            second.append(b)
-        gone += products
+            first, second, plain = plain + first, [ONE] * len(plain) + second, []
         new_op[node], new_operands[node] = dot, first + second + plain
     lost = np.zeros(len(graph), dtype=bool)
     lost[gone] = True

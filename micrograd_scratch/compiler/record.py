@@ -157,7 +157,8 @@ class _Numbers:
 
     def __init__(self, nodes: Sequence[Value]) -> None:
         addresses = _addresses(nodes)
-        self.pages = np.array(sorted(set((addresses >> self.PAGE).tolist())))
+        pages = np.sort(addresses >> self.PAGE)
+        self.pages = pages[np.diff(pages, prepend=-1) > 0]
         self.table = np.full(len(self.pages) + 1 << self.PAGE - self.PLACE, -1, dtype=np.int32)
         self.table[self._places(addresses)] = np.arange(len(nodes))
 
@@ -174,7 +175,9 @@ class _Numbers:
         page = addresses >> self.PAGE
         found = np.minimum(np.searchsorted(self.pages, page), len(self.pages) - 1)
         found[self.pages[found] != page] = len(self.pages)
-        return (found << self.PAGE - self.PLACE) + (addresses % (1 << self.PAGE) >> self.PLACE)
+        return (found << self.PAGE - self.PLACE) + (
+            (addresses & (1 << self.PAGE) - 1) >> self.PLACE
+        )
 
 
 def _addresses(objects: Sequence[Any]) -> np.ndarray:
