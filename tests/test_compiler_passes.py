@@ -217,14 +217,30 @@ def test_fused_graphs_compute_the_same(name):
 
 
 # ---------------------------------------------------------------- differences
+def subtracted(start, terms):
+    for term in terms:
+        start = start - term
+    return start
+
+
+def added(first, *others):
+    """The text of a sum from left to right."""
+    for other in others:
+        first = f"+({first}, {other})"
+    return first
+
+
 def test_chains_of_differences_become_differences_of_sums():
-    a, b, c, d, e = p = leaves(5)
+    a, b, *rest = p = leaves(10)
+    names = [f"p{i}" for i in range(2, 10)]
     found = {
-        a - b - c - d: "-(p0, +(+(p1, p2), p3))",
-        a - b - c - d + e: "-(+(p0, p4), +(+(p1, p2), p3))",
-        a - (b - c) - d - e: "-(+(p0, p2), +(+(p1, p3), p4))",
-        a - b - sin(c) - tanh(sin(d)): "-(p0, +(+(p1, sin(p2)), tanh(sin(p3))))",
-        0 - b - c - d: "-(0, +(+(p1, p2), p3))",
+        subtracted(a, rest): f"-(p0, {added(*names)})",
+        subtracted(a, rest) + b: f"-(+(p0, p1), {added(*names)})",
+        subtracted(a + b, rest): f"-(+(p0, p1), {added(*names)})",
+        subtracted(a, [rest[0] - b, *rest[1:]]): f"-(+(p0, p1), {added(*names)})",
+        subtracted(0, [sin(b), *rest[:6], tanh(sin(a))]): (
+            f"-(0, {added('sin(p1)', *names[:6], 'tanh(sin(p0))')})"
+        ),
     }
     for output, text in found.items():
         graph = subtract_sums(recorded(output, [], p))
@@ -234,13 +250,19 @@ def test_chains_of_differences_become_differences_of_sums():
 
 
 def test_differences_stay_where_there_is_little_to_gain_or_much_to_lose():
-    a, b, c, d, e, f = p = leaves(6)
-    for output in (a - b - c, a - (b + c + d), a + b + c - d - e - f, a + b, tanh(a)):
+    a, b, c, *rest = p = leaves(11)
+    for output in (
+        subtracted(a, rest[:7]),
+        a - (b + c + total(rest)),
+        subtracted(a + b + c, rest),
+        a + b,
+        tanh(a),
+    ):
         graph = recorded(output, [], p)
         assert readable(subtract_sums(graph)) == readable(graph)
-    shared = a - b
-    graph = recorded([shared - c - d, shared], [], p)  # what is used twice stays
-    assert readable(subtract_sums(graph)) == "-(-(-(p0, p1), p2), p3)"
+    shared = subtracted(a, rest[:4])  # what is used twice stays
+    graph = recorded([subtracted(shared, rest[4:]), shared], [], p)
+    assert readable(subtract_sums(graph)) == readable(graph)
 
 
 def test_a_loss_subtracted_from_again_and_again_is_one_sum():

@@ -222,6 +222,17 @@ def test_a_first_state_of_zeros_adds_nothing():
     np.testing.assert_allclose(slopes, gradient, rtol=1e-12)
 
 
+def test_a_bias_alone_has_the_axis_of_rows():
+    p, x = [Value(0.5), Value(1.5)], [Value(0.1), Value(0.2)]
+    dots = [dot([0.0, 0.0], x, b) for b in p]
+    program = mg.compile(total([dots[0] * tanh(x[0]), dots[1] * x[1], *dots]), [x], p)
+    X = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    value, gradient = program.value_and_grad(X)
+    found, slopes = program.textbook([b.data for b in p], X)
+    assert found == pytest.approx(value, rel=1e-14)
+    np.testing.assert_allclose(slopes, gradient, rtol=1e-13)
+
+
 def test_a_chain_of_thousands_is_a_short_text():
     x, r = 0.3, Value(2.5)
     for _ in range(4000):

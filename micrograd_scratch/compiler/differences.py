@@ -3,8 +3,9 @@
     ((loss - a) - b) - c   ->   loss - ((a + b) + c)
 
 That sum is one step, as that of `loss + a + b + c` is; a chain of differences would be as many as
-it has terms (300 logarithms: 0.16 of the time). It leaves out sums with many terms of either sign:
-the two sums might be much larger than what they differ by.
+it has terms (300 logarithms: 0.16 of the time). It leaves out short chains, which may well take a
+small difference of large numbers, and sums with many terms of either sign: the two sums might be
+much larger than what they differ by.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from ..operations import add, subtract
 from .record import Graph
 
-FEW = 3  # terms that are subtracted, at least
+FEW = 8  # terms that are subtracted, at least
 MOST = 2  # terms that they are subtracted from, at most
 
 

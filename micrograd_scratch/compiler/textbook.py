@@ -224,7 +224,8 @@ class Textbook(Reader):
         a, b = readings[:2]
         if _adds_nothing(readings):
             only_bias = replace(step, row=COPY, operands=step.operands[2:])
-            return self.map(only_bias, readings[2:], by_row)
+            text = self.map(only_bias, readings[2:], by_row)
+            return self.spread(step, text, by_row) if by_row > readings[2].by_row else text
         rows = a.by_row or b.by_row
         of_a, of_b, out = self.letters(step, readings, rows)
         text = self.contraction(step, a.text, of_a, b.text, of_b, out)
