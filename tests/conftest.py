@@ -29,6 +29,33 @@ def pytest_configure(config):
     )
 
 
+def interrupted(run, at, inside=""):
+    """Run with Ctrl-C's exception at one of its lines and returns; how many there were.
+
+    at      which of them; -1 for none
+    inside  count those of files below this folder only
+    """
+    events = 0
+
+    def trace(frame, event, argument):
+        nonlocal events
+        if frame.f_code.co_filename.startswith(inside):
+            events += event in ("line", "return")
+            if events == at:
+                raise KeyboardInterrupt
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(previous)
+    return events
+
+
 @pytest.fixture
 def run_python():
     """run_python(code, **environment) -> what the code prints, run in a process of its own."""

@@ -40,7 +40,7 @@ from micrograd_scratch.compiler.memory import place_temporaries
 from micrograd_scratch.compiler.pieces import of_rows, of_terms, one_by_one
 from micrograd_scratch.compiler.record import COMPUTED, CONSTANT, INPUT, PARAMETER, record
 from micrograd_scratch.compiler.runtime import strided, turned_matmul
-from micrograd_scratch.compiler.schedule import operands_of, schedule
+from micrograd_scratch.compiler.schedule import count_operands, schedule
 from micrograd_scratch.compiler.split import split
 from micrograd_scratch.compiler.steps import COPY, RESERVED, Layout, Operand, Step, grid_steps
 from micrograd_scratch.compiler.views import view_text
@@ -396,9 +396,9 @@ def test_operands_of_groups_are_counted_and_those_that_come_from_several():
     graph = recorded(total([h[0] * w, h[2] * h[1]]), x, [w])
     groups = schedule(graph)
     # sin, tanh: one each; the products: sin and tanh, and w and sin; total: of one group
-    assert len(groups) == 4 and operands_of(graph, groups) == (1 + 1 + 2 + 2, 2)
+    assert len(groups) == 4 and count_operands(graph, groups) == (1 + 1 + 2 + 2, 2)
     graph = recorded(dot([w] * 5, [*x, h[0]], h[1]), x, [w])
-    assert operands_of(graph, schedule(graph)) == (1 + 3, 1)  # sin: one; of a dot, three
+    assert count_operands(graph, schedule(graph)) == (1 + 3, 1)  # sin: one; of a dot, three
 
 
 def test_nothing_to_compute():

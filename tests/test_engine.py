@@ -10,11 +10,11 @@ import math
 import os
 import pickle
 import signal
-import sys
 import weakref
 
 import numpy as np
 import pytest
+from conftest import interrupted
 
 import micrograd_scratch as mg
 from micrograd_scratch import Constant, Value, anomalies, engine
@@ -914,26 +914,11 @@ def _made_network():
 )
 def test_an_interrupt_at_any_line_leaves_all_numbers_as_before_or_all_as_after(make, write):
     def written(interrupt_at):
-        model, events = make(), 0
+        model = make()
         for p in model.parameters():
             p.data = 0.25
-
-        def trace(frame, event, argument):
-            nonlocal events
-            if frame.f_code.co_filename.startswith(os.path.dirname(mg.__file__)):
-                events += event in ("line", "return")
-                if events == interrupt_at:
-                    raise KeyboardInterrupt
-            return trace
-
-        previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            write(model, [1.0, 2.0, 3.0, 4.0])
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(previous)
+        package = os.path.dirname(mg.__file__)
+        events = interrupted(lambda: write(model, [1.0, 2.0, 3.0, 4.0]), interrupt_at, package)
         return sorted(p.data for p in model.parameters()), events
 
     written(interrupt_at=-1)  # loads what is loaded at first use

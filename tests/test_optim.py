@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import interrupted
 
 from micrograd_scratch.optim import (
     SGD,
@@ -195,23 +196,7 @@ def test_an_interrupt_at_any_line_leaves_all_as_before_or_all_as_after():
         optimizer = SGD(0.1, momentum=0.9)
         parameters = [Parameter(float(number), 1.0) for number in range(4)]
         optimizer.step(parameters)
-        events = 0
-
-        def trace(frame, event, argument):
-            nonlocal events
-            events += event in ("line", "return")
-            if events == interrupt_at:
-                raise KeyboardInterrupt
-            return trace
-
-        previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            optimizer.step(parameters)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(previous)
+        events = interrupted(lambda: optimizer.step(parameters), interrupt_at)
         return [p.data for p in parameters] + [state for _, state in optimizer._memory], events
 
     after, count = stepped(interrupt_at=-1)

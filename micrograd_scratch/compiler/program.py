@@ -38,7 +38,7 @@ from .line_places import far_operands
 from .names import names_of, safe_name
 from .record import CONSTANT, INPUT, PARAMETER, Graph
 from .rolling import Line, Rolling
-from .schedule import MOST, longest_path, operands_of, schedule
+from .schedule import COUNTED, count_operands, longest_path, schedule
 from .split import split
 from .stages import Stages, show, stages
 from .steps import Layout
@@ -409,20 +409,20 @@ class Program:
         fused = self._fused
         size = fused.count() + len(fused.operands)
         by_row = LINE * (size + far_operands(fused)) - CELL * size
-        each = min(len(fused.operands) / max(fused.count(), 1), MOST)  # operands of a node
+        each = min(len(fused.operands) / max(fused.count(), 1), COUNTED)  # operands of a node
         return by_row, MANY + VECTOR * size, (STEP + OPERAND * each) * longest_path(fused)
 
     @cached_property
     def _price_of_steps(self) -> float:
         """For all in steps of arrays, as far as the groups tell."""
-        operands, gathered = operands_of(self._fused, self._groups)
+        operands, gathered = count_operands(self._fused, self._groups)
         return STEP * len(self._groups) + OPERAND * operands + GATHER * gathered
 
     def _steps_take_less(self, price: float) -> bool:
         """Whether steps of arrays are expected to take less, found out with as little as can be."""
         if price < self._prices[2]:  # a chain has as many steps as nodes
             return False
-        most = (STEP + MOST * (OPERAND + GATHER)) * len(self._groups)
+        most = (STEP + COUNTED * (OPERAND + GATHER)) * len(self._groups)
         return price >= most or price >= self._price_of_steps
 
     def _way(self, rows: int) -> type[Execution]:

@@ -23,7 +23,7 @@ from ..operations import dot_of
 from .factor import ranked, unique
 from .record import COMPUTED, INPUT, PARAMETER, Graph
 
-MOST = 3
+COUNTED = 3  # operands of a node that count in the price of a step; a dot has many
 
 
 def schedule(graph: Graph) -> list[np.ndarray]:
@@ -107,17 +107,16 @@ def longest_path(graph: Graph) -> int:
     return int(graph.heights[graph.kind == COMPUTED].max(initial=-1)) + 1
 
 
-def operands_of(graph: Graph, groups: Sequence[np.ndarray]) -> tuple[int, int]:
-    """How many operands the groups have, and how many of these come from several groups.
-
-    Of many operands, as a dot may have, MOST are counted.
-    """
+def count_operands(graph: Graph, groups: Sequence[np.ndarray]) -> tuple[int, int]:
+    """How many operands the groups have, and how many of these come from several groups."""
     group = -1 - graph.kind  # leaves of a kind are a group
     for number, nodes in enumerate(groups):
         group[nodes] = number
     owner = np.repeat(np.arange(len(graph)), np.diff(graph.start))
     computed = np.flatnonzero(group[owner] >= 0)
     owner, source = owner[computed], group[graph.operands[computed]]
-    operand = ranked(group[owner] * MOST + np.minimum(computed - graph.start[owner], MOST - 1))
+    operand = ranked(
+        group[owner] * COUNTED + np.minimum(computed - graph.start[owner], COUNTED - 1)
+    )
     other = source != source[operand.first][operand.which]
     return len(operand.found), len(unique(operand.which[other]))
